@@ -143,6 +143,8 @@ TABLE = {
     "GetDownloadUrl": Line(
         rpc_calls.get_download_url, NODES_READ, Role.READER, passing="PRESIGN_UNSUPPORTED"
     ),
+    # Only administrators, of their own tenant.
+    "ListAuditEntries": Line(rpc_calls.list_audit_entries, set(), foreign=OK),
 }
 
 
@@ -193,6 +195,8 @@ async def test_a_token_for_other_drives_is_refused(rpc: str, tmp_path: Path) -> 
             refused = HIDDEN if line.is_listing else NOT_GRANTED
             if rpc == "GetLimits":  # of no drive
                 refused = OK
+            if rpc == "ListAuditEntries":  # of all drives
+                passes = False
             async for call in line.calls(at):
                 assert await outcome_of(call) == (line.passing if passes else refused), limit
 

@@ -158,6 +158,11 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     ) -> repository_pb2.ListGrantsResponse:
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
 
+    async def ListAuditEntries(
+        self, request: repository_pb2.ListAuditEntriesRequest, context: Context
+    ) -> repository_pb2.ListAuditEntriesResponse:
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "NOT_IN_THE_FAKE")
+
     async def GetDownloadUrl(
         self, request: repository_pb2.GetDownloadUrlRequest, context: Context
     ) -> repository_pb2.GetDownloadUrlResponse:

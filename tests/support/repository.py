@@ -20,6 +20,7 @@ from sluice_backends.sql.migrate import migrate
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
+from sluice_common.security.audit import RefusalSink
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
@@ -107,13 +108,17 @@ async def serving(
     authenticator: Authenticator | None = None,
     clock: Callable[[], float] = time.time,
     metrics: RpcMetrics | None = None,
+    refusals: RefusalSink | None = None,
 ) -> AsyncIterator[Repository]:
     """Run a server on these adapters, by default on a ledger without uploads; by default
     `authorization: TENANT` names the tenant.
     """
     ledger = ledger or MemoryLedger(LedgerOptions())
     layers = server_layers(
-        metrics or RpcMetrics(), authenticator or _TenantFromHeader(), clock=clock
+        metrics or RpcMetrics(),
+        authenticator or _TenantFromHeader(),
+        refusals=refusals,
+        clock=clock,
     )
     server = build_server(ServerOptions(), [layers])
     drives = DriveRegistry(catalogue, auto_create=False)

@@ -239,3 +239,8 @@ async def get_download_url(at: Place) -> AsyncIterator[Awaitable[object]]:
     )
     for request in requests:
         yield at.services.repository.GetDownloadUrl(request, metadata=at.metadata)
+
+
+async def list_audit_entries(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.ListAuditEntriesRequest()
+    yield at.services.repository.ListAuditEntries(request, metadata=at.metadata)

@@ -54,6 +54,7 @@ def test_services_have_the_calls_of_the_contract() -> None:
         "DeleteNode",
         "ReadNode",
         "GetDownloadUrl",
+        "ListAuditEntries",
     }
 
 

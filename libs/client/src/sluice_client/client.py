@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -13,10 +14,11 @@ from typing import Any, Self, TypeVar
 from sluice_client.blocks import BlockPool
 from sluice_client.connection import Connection
 from sluice_client.downloads.download import Destination, NodeReader, download
-from sluice_client.downloads.repository_api import GranteeRef, NodeRef, RepositoryApi
+from sluice_client.downloads.repository_api import AuditQuery, GranteeRef, NodeRef, RepositoryApi
 from sluice_client.errors import InvalidArgument, SluiceError
 from sluice_client.local_files import named_descriptor
 from sluice_client.model import (
+    AuditEntry,
     DownloadResult,
     Drive,
     DrivePolicy,
@@ -401,6 +403,26 @@ class Client:
         async with aclosing(pages):
             async for grant in pages:
                 yield grant
+
+    # -- audit
+
+    async def list_audit(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        subject: str = "",
+        action: str = "",
+    ) -> AsyncGenerator[AuditEntry, None]:
+        """Yield the audit log of the tenant, newest first, from `since` on and before `until`.
+
+        Needs the scope `tenant:admin`. `action`: the name of an RPC, e.g. "DeleteNode".
+        """
+        wanted = AuditQuery(since, until, subject, action)
+        pages = self._pages(lambda token: self._repository.list_audit(wanted, _PAGE_SIZE, token))
+        async with aclosing(pages):
+            async for entry in pages:
+                yield entry
 
     # -- inside
 

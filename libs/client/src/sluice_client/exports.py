@@ -24,6 +24,7 @@ from sluice_client.errors import UploadBusy as UploadBusy
 from sluice_client.errors import UploadFailed as UploadFailed
 from sluice_client.errors import UploadGone as UploadGone
 from sluice_client.model import Access as Access
+from sluice_client.model import AuditEntry as AuditEntry
 from sluice_client.model import ChunkRange as ChunkRange
 from sluice_client.model import DownloadResult as DownloadResult
 from sluice_client.model import Drive as Drive

@@ -151,6 +151,24 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A change that was made or refused. `outcome`: "OK", or the reason of the refusal.
+
+    `object`: `drive/NAME` or `node/ID`, for a grant followed by the role and its receiver. `peer`:
+    host of the caller. `count`: equal refusals that the entry stands for.
+    """
+
+    time: datetime | None
+    subject: str
+    action: str
+    object: str
+    outcome: str
+    request_id: str
+    peer: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrivePolicy:
     """Policies of a drive."""
 

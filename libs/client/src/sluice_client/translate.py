@@ -149,6 +149,19 @@ def grant(answer: repository_pb2.Grant) -> model.Grant:
     )
 
 
+def audit_entry(answer: repository_pb2.AuditEntry) -> model.AuditEntry:
+    return model.AuditEntry(
+        time=_moment(answer, "time", answer.time),
+        subject=answer.subject,
+        action=answer.action,
+        object=answer.object,
+        outcome=answer.outcome,
+        request_id=answer.request_id,
+        peer=answer.peer,
+        count=answer.count,
+    )
+
+
 def role_number(role: model.Role) -> repository_pb2.Role.ValueType:
     return _ROLE_NUMBERS.get(role, repository_pb2.ROLE_UNSPECIFIED)
 
@@ -208,6 +221,7 @@ _Message = (
     upload_pb2.UploadStatus
     | repository_pb2.Drive
     | repository_pb2.Grant
+    | repository_pb2.AuditEntry
     | repository_pb2.Node
     | repository_pb2.Processing
 )

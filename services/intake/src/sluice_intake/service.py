@@ -11,6 +11,7 @@ from typing import Final
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
+from sluice_common.security.audit import log_refusals, writing_refusals
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Coordination, require_separable
@@ -65,15 +66,18 @@ async def _main(
         )
         services = (intake_service(deps),)
         addresses = {ADDRESS: settings.intake_address}
+        refusals = await enter(writing_refusals(log_refusals, metrics.rpc.audit_dropped))
+        registry = metrics.registry
         host = await enter(
             hosting(
                 settings,
                 services,
                 addresses,
-                metrics.registry,
+                registry,
                 authenticator,
                 tracing,
                 limiter,
+                refusals,
             )
         )
         await asyncio.to_thread(announce, "intake", host.addresses[ADDRESS], arguments.ready_file)

@@ -31,12 +31,13 @@ from sluice_repository.settings import reader_options, repository_options
 class Work:
     """The services and background roles of one repository process.
 
-    `deps` is None without background work (phase 2).
+    `deps` is None without background work (phase 2), and `catalogue` without one.
     """
 
     services: tuple[Service, ...]
     roles: frozenset[Role] = frozenset()
     deps: RepositoryDeps | None = None
+    catalogue: Catalogue | None = None
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ async def open_work(
                 ),
             )
         deps = repository_deps(settings, coordination, storage, metrics, holder)
-        yield Work(services, roles - {Role.API}, deps)
+        yield Work(services, roles - {Role.API}, deps, storage.catalogue)
 
 
 def repository_deps(

@@ -32,6 +32,8 @@ class RepositoryOptions:
     sweep_interval_seconds: float = 10.0
     leftover_age_seconds: float = 600.0
     intent_age_seconds: float = 3600.0
+    audit_retention_seconds: float = 365 * 24 * 3600.0
+    """0 keeps the entries of the audit log for ever."""
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
     relay_linger_seconds: float = 0.1

@@ -11,6 +11,7 @@ from typing import Final
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
+from sluice_common.security.audit import log_refusals, writing_refusals
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import ChunkTransport, require_separable
@@ -90,15 +91,19 @@ async def _main(
             )
         )
         addresses = {ADDRESS: settings.repository_address}
+        write = log_refusals if work.catalogue is None else work.catalogue.append_audit
+        refusals = await enter(writing_refusals(write, metrics.rpc.audit_dropped))
+        registry = metrics.registry
         host = await enter(
             hosting(
                 settings,
                 work.services,
                 addresses,
-                metrics.registry,
+                registry,
                 authenticator,
                 tracing,
                 limiter,
+                refusals,
             )
         )
         await asyncio.to_thread(

@@ -19,6 +19,7 @@ def repository_options(settings: SluiceSettings) -> RepositoryOptions:
         sweep_interval_seconds=settings.sweeper.interval_seconds,
         leftover_age_seconds=settings.sweeper.leftover_age_seconds,
         intent_age_seconds=settings.sweeper.intent_age_seconds,
+        audit_retention_seconds=settings.audit.retention_days * 24 * 3600.0,
         verify_bytes_per_second=settings.workers.verify_bytes_per_second,
         drain_seconds=settings.drain_seconds * (1 - RPC_SHARE),
     )

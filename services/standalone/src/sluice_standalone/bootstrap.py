@@ -13,6 +13,7 @@ from sluice_common.process.data_dir import DataDir
 from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import METRICS, RpcHost, Service, hosting, process_name, traced
+from sluice_common.security.audit import log_refusals, writing_refusals
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.tracing import Tracing
@@ -99,15 +100,21 @@ async def _serve(
                 settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
             )
         )
+        write = log_refusals if storage.catalogue is None else storage.catalogue.append_audit
+        refusals = await stack.enter_async_context(
+            writing_refusals(write, metrics.intake.rpc.audit_dropped)
+        )
+        registry = metrics.registry
         host = await stack.enter_async_context(
             hosting(
                 settings,
                 services,
                 addresses,
-                metrics.registry,
+                registry,
                 authenticator,
                 tracing,
                 limiter,
+                refusals,
             )
         )
         stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 
+from sluice_backends.sql.audit import SqlAudit
 from sluice_backends.sql.commits import SqlCommits
 from sluice_backends.sql.database import open_database
 from sluice_backends.sql.drives import SqlDrives
@@ -23,7 +24,15 @@ from sluice_core.ledger.options import Clock
 
 
 class SqlCatalogue(
-    SqlDrives, SqlGrants, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
+    SqlDrives,
+    SqlGrants,
+    SqlNodes,
+    SqlCommits,
+    SqlProcessing,
+    SqlObjects,
+    SqlOutbox,
+    SqlLeases,
+    SqlAudit,
 ):
     """All query families on one database; see `Catalogue` for the guarantees."""
 

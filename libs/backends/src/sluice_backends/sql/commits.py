@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import Database, SqlFamily, transaction
 from sluice_backends.sql.dialect import Step
 from sluice_backends.sql.grants import find_drive
@@ -23,6 +24,7 @@ from sluice_backends.sql.outbox import append_events, append_steps
 from sluice_backends.sql.processing import discard_processing
 from sluice_backends.sql.rows import dump_map, node_of
 from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, drives, nodes, paths
+from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import AlreadyExists
 from sluice_core.events.nodes import (
     DeletionReason,
@@ -179,6 +181,7 @@ class SqlCommits(SqlFamily):
         node_id: str,
         *,
         only_tombstone: bool = False,
+        audit: AuditEntry | None = None,
     ) -> None:
         now = self._db.clock()
         row = await find_row(connection, node_id)
@@ -195,6 +198,7 @@ class SqlCommits(SqlFamily):
         await connection.execute(_FREE_PATH, path)
         event = await self._make_tombstone(connection, row, DeletionReason.DELETED, now)
         await append_events(connection, [event])
+        await append_entries(self._db, connection, audit)
 
     async def _make_tombstone(
         self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float

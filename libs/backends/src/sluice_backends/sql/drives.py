@@ -21,10 +21,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.grants import find_drive, put_grant
 from sluice_backends.sql.rows import drive_columns, drive_of
 from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drive_grants, drives, paths
+from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import AlreadyExists, FailedPrecondition
 from sluice_core.ports.catalogue import POLICY_FIELDS, Drive, DrivePage, DrivePolicy
@@ -91,6 +93,7 @@ class SqlDrives(SqlFamily):
         policy: DrivePolicy,
         *,
         owner: Grantee | None = None,
+        audit: AuditEntry | None = None,
     ) -> Drive:
         now = self._db.clock()
         created = await self._db.dialect.insert_if_absent(
@@ -110,6 +113,8 @@ class SqlDrives(SqlFamily):
         drive = drive_of(row)
         if created and owner is not None:
             await put_grant(self._db, connection, row.drive_id, owner, Role.OWNER)
+        if created:
+            await append_entries(self._db, connection, audit)
         requested = (bucket, key_prefix, policy)
         if not created and (drive.bucket, drive.key_prefix, drive.policy) != requested:
             raise AlreadyExists(
@@ -163,6 +168,7 @@ class SqlDrives(SqlFamily):
         fields: frozenset[str] = POLICY_FIELDS,
         *,
         owner: Grantee | None = None,
+        audit: AuditEntry | None = None,
     ) -> Drive:
         columns = drive_columns(policy)  # named like the fields of the policy
         changes = {column: columns[column] for column in fields}
@@ -175,10 +181,18 @@ class SqlDrives(SqlFamily):
         was_open = drive_of(row).access is Access.TENANT
         if owner is not None and was_open and changed.access is Access.GRANTS:
             await put_grant(self._db, connection, row.drive_id, owner, Role.OWNER)
+        await append_entries(self._db, connection, audit)
         return changed
 
     @transaction
-    async def delete_drive(self, connection: AsyncConnection, tenant: str, name: str) -> None:
+    async def delete_drive(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        name: str,
+        *,
+        audit: AuditEntry | None = None,
+    ) -> None:
         # Waits for running commits to the drive, which lock its row in shared mode. Later ones find
         # it deleted.
         row = await find_drive(connection, tenant, name, lock=True)
@@ -195,3 +209,4 @@ class SqlDrives(SqlFamily):
             update(drives).where(drives.c.drive_id == row.drive_id),
             {"name": f"{_TOMBSTONE_MARK}{row.drive_id}", "deleted_at": now, "updated_at": now},
         )
+        await append_entries(self._db, connection, audit)

@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Row, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import Database, SqlFamily, transaction
 from sluice_backends.sql.rows import grant_of
 from sluice_backends.sql.schema import drive_grants, drives
+from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import MAX_GRANTS, Grant, Grantee, Role
 from sluice_core.errors import FailedPrecondition, NotFound
 from sluice_core.ports.grants import GrantPage
@@ -59,18 +61,33 @@ class SqlGrants(SqlFamily):
 
     @transaction
     async def put_grant(
-        self, connection: AsyncConnection, tenant: str, drive: str, grantee: Grantee, role: Role
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        drive: str,
+        grantee: Grantee,
+        role: Role,
+        *,
+        audit: AuditEntry | None = None,
     ) -> Grant:
         # Locked, so that concurrent calls cannot exceed the limit together.
         row = await find_drive(connection, tenant, drive, lock=True)
-        return await put_grant(self._db, connection, row.drive_id, grantee, role)
+        return await put_grant(self._db, connection, row.drive_id, grantee, role, audit)
 
     @transaction
     async def remove_grant(
-        self, connection: AsyncConnection, tenant: str, drive: str, grantee: Grantee
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        drive: str,
+        grantee: Grantee,
+        *,
+        audit: AuditEntry | None = None,
     ) -> None:
         row = await find_drive(connection, tenant, drive, lock=True)
-        await connection.execute(_REMOVE, _key(row.drive_id, grantee))
+        removed = await connection.execute(_REMOVE, _key(row.drive_id, grantee))
+        if removed.rowcount:
+            await append_entries(self._db, connection, audit)
 
     async def grants_of(self, tenant: str, drive: str) -> Sequence[Grant]:
         return (await self.list_grants(tenant, drive, MAX_GRANTS, None)).grants
@@ -91,9 +108,18 @@ class SqlGrants(SqlFamily):
 
 
 async def put_grant(
-    database: Database, connection: AsyncConnection, drive_id: int, grantee: Grantee, role: Role
+    database: Database,
+    connection: AsyncConnection,
+    drive_id: int,
+    grantee: Grantee,
+    role: Role,
+    audit: AuditEntry | None = None,
 ) -> Grant:
-    """Insert or change a grant of a drive whose row is locked or new."""
+    """Insert or change a grant of a drive whose row is locked or new.
+
+    Args:
+        audit: entry to append if anything changes.
+    """
     now = database.clock()
     key = _key(drive_id, grantee)
     found = (await connection.execute(_FIND, key)).one_or_none()
@@ -120,6 +146,7 @@ async def put_grant(
                 "created_at": now,
             },
         )
+    await append_entries(database, connection, audit)
     return grant_of((await connection.execute(_FIND, key)).one())
 
 

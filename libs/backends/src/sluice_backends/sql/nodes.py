@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import Row, bindparam, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.grants import find_drive
 from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.rows import dump_map, node_of, select_nodes
 from sluice_backends.sql.schema import LIVE, drives, nodes, paths
+from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import Aborted, NotFound
 from sluice_core.events.nodes import node_verified
 from sluice_core.ports.catalogue import Node, NodePage
@@ -114,6 +116,8 @@ class SqlNodes(SqlFamily):
         node_id: str,
         metadata: Mapping[str, str],
         if_version: int,
+        *,
+        audit: AuditEntry | None = None,
     ) -> Node:
         row = _live(await find_row(connection, node_id, lock=True), tenant)
         if if_version > 0 and row.version != if_version:
@@ -126,6 +130,7 @@ class SqlNodes(SqlFamily):
             _SET_METADATA,
             {"p_node": node_id, "p_metadata": dump_map(metadata), "p_now": self._db.clock()},
         )
+        await append_entries(self._db, connection, audit)
         return node_of(_live(await find_row(connection, node_id), tenant))
 
     async def nodes_without_sha256(self, limit: int, offset: int = 0) -> Sequence[Node]:

@@ -313,6 +313,27 @@ cleared_intents = Table(
     **_OPTIONS,
 )
 
+# Who changed what, and who was refused. Append only, apart from the retention.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("row_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("occurred_at", Micros, nullable=False, index=True),
+    # Empty for refused tokens.
+    Column("tenant", Exact(128), nullable=False),
+    Column("subject", Exact(255), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("object", Exact(512), nullable=False),
+    Column("outcome", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("peer", Exact(64), nullable=False),
+    Column("occurrences", BigInteger, nullable=False),
+    Index(None, "tenant", "occurred_at"),
+    Index(None, "tenant", "subject", "occurred_at"),
+    sqlite_autoincrement=True,
+    **_OPTIONS,
+)
+
 leases = Table(
     "leases",
     metadata,

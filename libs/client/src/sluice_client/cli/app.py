@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.arguments import Command, Group
+from sluice_client.cli.commands import audit as audit_command
 from sluice_client.cli.commands import drives, nodes, uploads
 from sluice_client.cli.commands import get as get_command
 from sluice_client.cli.commands.get_recursive import RecursiveGet
@@ -228,6 +230,50 @@ def list_uploads(
 ) -> None:
     """List uploads, newest first."""
     work = partial(uploads.list_uploads, states=state or [], limit=limit)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return audit_command.moment_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command(cls=Command)
+def audit(
+    context: typer.Context,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_moment,
+            metavar="TIME",
+            help="From this time on: 2026-11-30T08:00:00Z, or an age such as 24h.",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(parser=_moment, metavar="TIME", help="Before this time.", show_default=False),
+    ] = None,
+    subject: Annotated[str, typer.Option(help="Only of this subject.", show_default=False)] = "",
+    action: Annotated[
+        str, typer.Option(help="Only this action, e.g. DeleteNode.", show_default=False)
+    ] = "",
+    limit: Limit = None,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """List the audit log of the tenant, newest first; needs the scope tenant:admin."""
+    work = partial(
+        audit_command.list_entries,
+        since=since,
+        until=until,
+        subject=subject,
+        action=action,
+        limit=limit,
+    )
     run(work, _where(context, server, token), json_lines=json_lines)
 
 

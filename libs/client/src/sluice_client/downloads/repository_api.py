@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_client import translate
 from sluice_client.connection import Connection
 from sluice_client.errors import InvalidArgument, Unimplemented
-from sluice_client.model import Drive, DrivePolicy, Grant, Node, Role
+from sluice_client.model import AuditEntry, Drive, DrivePolicy, Grant, Node, Role
 from sluice_client.names import check_text, normalize_path, request_values
 
 _NodeRequest = (
@@ -41,6 +42,24 @@ class NodeRef:
         else:
             request.location.drive = check_text(self.drive, "drive")
             request.location.path = normalize_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Entries of the audit log to list: from `since` on, before `until`, of one subject or action.
+
+    Raise InvalidArgument BAD_TIME for a time without a zone.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    subject: str = ""
+    action: str = ""
+
+    def __post_init__(self) -> None:
+        for moment in (self.since, self.until):
+            if moment is not None and moment.utcoffset() is None:
+                raise InvalidArgument("BAD_TIME", "A time has no time zone; give it one, e.g. UTC.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,25 @@ class RepositoryApi:
             )
         answer = await self.connection.unary(self._stub.ListGrants, request, self._timeout_seconds)
         return [translate.grant(one) for one in answer.grants], answer.next_page_token
+
+    async def list_audit(
+        self, wanted: AuditQuery, page_size: int, page_token: str
+    ) -> tuple[list[AuditEntry], str]:
+        with request_values():
+            request = repository_pb2.ListAuditEntriesRequest(
+                page_size=page_size,
+                page_token=page_token,
+                subject=wanted.subject,
+                action=wanted.action,
+            )
+            if wanted.since is not None:
+                request.since.FromDatetime(wanted.since)
+            if wanted.until is not None:
+                request.until.FromDatetime(wanted.until)
+        answer = await self.connection.unary(
+            self._stub.ListAuditEntries, request, self._timeout_seconds
+        )
+        return [translate.audit_entry(one) for one in answer.entries], answer.next_page_token
 
     async def get_node(self, ref: NodeRef) -> Node:
         request = repository_pb2.GetNodeRequest()

@@ -24,6 +24,7 @@ from sluice_common.rpc.server import (
     listen,
     serve_until_stopped,
 )
+from sluice_common.security.audit import RefusalSink
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
@@ -99,6 +100,7 @@ async def hosting(
     authenticator: Authenticator,
     tracing: Tracing,
     limiter: RateLimiter | None = None,
+    refusals: RefusalSink | None = None,
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
@@ -106,6 +108,7 @@ async def hosting(
 
     Args:
         limiter: counts every call against the rate limits.
+        refusals: receives refused changes and refused tokens, for the audit log.
 
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys or TLS,
     and for TLS files that cannot be used.
@@ -123,7 +126,8 @@ async def hosting(
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
     limits = () if limiter is None else (RateLimiting(limiter),)
-    layers = server_layers(metrics, authenticator, options, settings.tls.peers, inner=limits)
+    peers = settings.tls.peers
+    layers = server_layers(metrics, authenticator, options, peers, inner=limits, refusals=refusals)
     server = build_server(options, (*tracing.interceptors(), layers))
     health = Health()
     health.add_to(server)

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from sluice_common.rpc.audit_trail import AuditTrail
 from sluice_common.rpc.counting_context import CountingContext
 from sluice_common.rpc.errors import (
     client_is_gone,
@@ -28,6 +29,7 @@ from sluice_common.rpc.requests import RequestReading
 from sluice_common.rpc.scope_check import ScopeCheck
 from sluice_common.rpc.stream_expiry import StreamExpiry
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
+from sluice_common.security.audit import RefusalSink
 from sluice_common.security.authentication import Authenticator
 from sluice_common.security.peers import INTERNAL_SERVICES
 from sluice_common.settings.rpc_options import ServerOptions
@@ -277,6 +279,7 @@ def server_layers(
     peers: frozenset[str] = frozenset(),
     *,
     inner: Sequence[Layer] = (),
+    refusals: RefusalSink | None = None,
     clock: Callable[[], float] = time.time,
 ) -> LayeredInterceptor:
     """Return the layers of every Sluice server, in the required order.
@@ -286,10 +289,13 @@ def server_layers(
     Args:
         peers: names of the services that may call `INTERNAL_SERVICES`; see `InternalServices`.
         inner: layers right inside of authentication, which know the principal.
-        clock: Unix seconds, for the expiry of streams.
+        refusals: receives refused changes and refused tokens, for the audit log.
+        clock: Unix seconds.
     """
     expiry = StreamExpiry((options or ServerOptions()).stream_grace_seconds, clock=clock)
     layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
+    if refusals is not None:
+        layers.append(AuditTrail(refusals, clock=clock))
     if peers:
         layers.append(InternalServices(peers))
     layers += [Authentication(authenticator, metrics, expiry), *inner, ScopeCheck()]

@@ -141,6 +141,12 @@ class Sweeper(Group):
     intent_age_seconds: Seconds = 3600.0
 
 
+class Audit(Group):
+    """Audit log (docs/security.md). 0 keeps its entries for ever."""
+
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 365
+
+
 class Queue(Group):
     """Leases of work items (docs/protocol.md, rule 15)."""
 

@@ -28,6 +28,7 @@ from sluice_common.settings.backends import S3, Kafka, MySql, Redis, Sqs
 from sluice_common.settings.display import PREFIX
 from sluice_common.settings.groups import (
     AddressSetting,
+    Audit,
     Bytes,
     Grpc,
     Lifetimes,
@@ -133,6 +134,7 @@ class SluiceSettings(BaseSettings):
     reads: Reads = Reads()
     workers: Workers = Workers()
     sweeper: Sweeper = Sweeper()
+    audit: Audit = Audit()
     queue: Queue = Queue()
     grpc: Grpc = Grpc()
     processor: Processor = Processor()

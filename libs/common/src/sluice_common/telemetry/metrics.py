@@ -50,6 +50,11 @@ class RpcMetrics(Instruments):
             "Streams ended because they outlived the token of their caller",
             registry=r,
         )
+        self.audit_dropped = Counter(
+            "sluice_audit_refusals_dropped",
+            "Refused calls that are missing in the audit log, or in the log of an intake",
+            registry=r,
+        )
 
 
 class LedgerMetrics(Instruments):

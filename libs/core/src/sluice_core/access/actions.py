@@ -44,6 +44,7 @@ class Action(StrEnum):
     DELETE_NODE = "DeleteNode"
     READ_NODE = "ReadNode"
     GET_DOWNLOAD_URL = "GetDownloadUrl"
+    LIST_AUDIT_ENTRIES = "ListAuditEntries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +103,6 @@ RULES: Final[Mapping[Action, Rule]] = MappingProxyType(
         Action.DELETE_NODE: _WRITE_NODES,
         Action.READ_NODE: _READ_NODES,
         Action.GET_DOWNLOAD_URL: _READ_NODES,
+        Action.LIST_AUDIT_ENTRIES: Rule((Scope.TENANT_ADMIN,)),
     }
 )

@@ -51,6 +51,11 @@ def set_principal(principal: Principal, authorization: str | None = None) -> Non
     _authorization.set(authorization)
 
 
+def find_principal() -> Principal | None:
+    """Return the principal of the current request, None without one."""
+    return _current.get()
+
+
 def current_principal() -> Principal:
     """Return the principal of the current request; raise `Unauthenticated` without one."""
     principal = _current.get()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+# Size: the one list of what a catalogue does, with its guarantees.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Access, Grantee
 from sluice_core.catalogue.processing import NodeResult, Processing, Recorded
 from sluice_core.ports import LedgerEvent
+from sluice_core.ports.audit import AuditCatalogue
 from sluice_core.ports.grants import GrantCatalogue
 from sluice_core.ports.outbox import Outbox
 from sluice_core.uploads.model import Integrity, ObjectRef
@@ -151,6 +154,7 @@ class DriveCatalogue(Protocol):
         policy: DrivePolicy,
         *,
         owner: Grantee | None = None,
+        audit: AuditEntry | None = None,
     ) -> Drive:
         """Create a drive; raise `AlreadyExists` DRIVE_EXISTS for a different one of this name.
 
@@ -190,6 +194,7 @@ class DriveCatalogue(Protocol):
         fields: frozenset[str] = POLICY_FIELDS,
         *,
         owner: Grantee | None = None,
+        audit: AuditEntry | None = None,
     ) -> Drive:
         """Set these fields of the drive's policy, all of them by default.
 
@@ -198,7 +203,9 @@ class DriveCatalogue(Protocol):
         """
         ...
 
-    async def delete_drive(self, tenant: str, name: str) -> None:
+    async def delete_drive(
+        self, tenant: str, name: str, *, audit: AuditEntry | None = None
+    ) -> None:
         """Delete a drive with its grants, and free its name.
 
         No commit can add a node afterwards. Scheduled deletions and intents of its objects stay.
@@ -243,12 +250,25 @@ class NodeCatalogue(Protocol):
         ...
 
     async def update_node(
-        self, tenant: str, node_id: str, metadata: Mapping[str, str], if_version: int
+        self,
+        tenant: str,
+        node_id: str,
+        metadata: Mapping[str, str],
+        if_version: int,
+        *,
+        audit: AuditEntry | None = None,
     ) -> Node:
         """Replace the metadata; raise `Aborted` VERSION_CONFLICT when if_version > 0 differs."""
         ...
 
-    async def delete_node(self, tenant: str, node_id: str, *, only_tombstone: bool = False) -> None:
+    async def delete_node(
+        self,
+        tenant: str,
+        node_id: str,
+        *,
+        only_tombstone: bool = False,
+        audit: AuditEntry | None = None,
+    ) -> None:
         """Turn the node into a tombstone, free its path, add its object deletion and NodeDeleted.
 
         No-op for a tombstone; raise `NotFound` for an unknown id, and with `only_tombstone` for a
@@ -384,13 +404,14 @@ class Catalogue(
     ObjectCatalogue,
     Outbox,
     LeaseCatalogue,
+    AuditCatalogue,
     Protocol,
 ):
     """Durable record of drives and nodes.
 
-    Every method is one transaction. Every read and write names the tenant: another tenant's row is
-    NotFound. All methods raise `Unavailable` CATALOGUE_UNAVAILABLE when the database does not
-    answer.
+    Every method is one transaction. `audit` is the entry that a change appends in it. Every read
+    and write names the tenant: another tenant's row is NotFound. All methods raise `Unavailable`
+    CATALOGUE_UNAVAILABLE when the database does not answer.
     """
 
     async def ping(self) -> None: ...

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Grant, Grantee, Role
 
 
@@ -18,7 +19,15 @@ class GrantPage:
 class GrantCatalogue(Protocol):
     """Grants of drives. All methods raise `NotFound` DRIVE_NOT_FOUND."""
 
-    async def put_grant(self, tenant: str, drive: str, grantee: Grantee, role: Role) -> Grant:
+    async def put_grant(
+        self,
+        tenant: str,
+        drive: str,
+        grantee: Grantee,
+        role: Role,
+        *,
+        audit: AuditEntry | None = None,
+    ) -> Grant:
         """Give the grantee this role, in place of a former one.
 
         A repeated call changes nothing and returns the same grant. Raise `FailedPrecondition`
@@ -26,7 +35,9 @@ class GrantCatalogue(Protocol):
         """
         ...
 
-    async def remove_grant(self, tenant: str, drive: str, grantee: Grantee) -> None:
+    async def remove_grant(
+        self, tenant: str, drive: str, grantee: Grantee, *, audit: AuditEntry | None = None
+    ) -> None:
         """Remove the grantee's role. No-op without one."""
         ...
 

@@ -24,6 +24,8 @@ _EXPIRY_PAGE = 5_000
 """Uploads per call. A page of newly seen uploads hides those behind it for a grace period."""
 _CLEARED_SECONDS = 7 * 24 * 3600.0
 """Retention of cleared intents: no commit is expected this long after its upload's clean-up."""
+_AUDIT_PAGES = 50
+"""Pages of the audit log that one pass deletes; the next one continues."""
 _LEFTOVER_TOKENS = 1_000
 _LEFTOVER_CALLS = 20
 
@@ -65,6 +67,7 @@ class Sweeper:
         if self._deps.catalogue is not None:
             kinds["intents"] = self._clear_intents
             kinds["deletions"] = self._delete_objects
+            kinds["audit"] = self._purge_audit
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
                 self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
@@ -173,6 +176,21 @@ class Sweeper:
             partial(self._attempt, "deletions", self._cleaner.delete_object),
             lambda deletion: deletion.deletion_id,
         )
+
+    async def _purge_audit(self) -> int:
+        """Delete entries of the audit log that are older than its retention."""
+        catalogue, retention = self._deps.catalogue, self._deps.options.audit_retention_seconds
+        assert catalogue is not None
+        if retention == 0:
+            return 0
+        before = await catalogue.now() - retention
+        done = 0
+        for _ in range(_AUDIT_PAGES):
+            purged = await catalogue.purge_audit(before, PAGE)
+            done += purged
+            if purged < PAGE:
+                break
+        return done
 
     async def _attempt(
         self, kind: str, clean: Callable[[Item], Awaitable[bool | None]], item: Item

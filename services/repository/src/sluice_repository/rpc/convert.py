@@ -10,9 +10,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2 as pb
+from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Access, Grant, Grantee, GranteeKind, Role
 from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbnail
 from sluice_core.errors import InvalidArgument
+from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.catalogue import POLICY_FIELDS, Drive, DrivePolicy, Node
 from sluice_core.uploads.model import Integrity
 from sluice_repository.rpc.nodes import NodeById, NodeByPath, NodeLocator
@@ -41,6 +43,9 @@ _ROLE_BY_NUMBER = {
     pb.ROLE_OWNER: Role.OWNER,
 }
 _NUMBER_BY_ROLE = {role: number for number, role in _ROLE_BY_NUMBER.items()}
+
+_MAX_SECONDS = 253_402_300_799
+"""The end of the year 9999, the latest time of a `Timestamp`."""
 
 _MAX_MASK_PATHS = 64
 """Most paths of one update mask, repeated ones included; a policy has far fewer fields."""
@@ -230,6 +235,38 @@ def timestamp(seconds: float) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(datetime.fromtimestamp(seconds, UTC))
     return message
+
+
+def audit_filter_of(request: pb.ListAuditEntriesRequest) -> AuditFilter:
+    """Return the filter of a request. Raise `InvalidArgument` BAD_TIME."""
+    return AuditFilter(
+        since=_seconds_of(request.since, "since") if request.HasField("since") else None,
+        until=_seconds_of(request.until, "until") if request.HasField("until") else None,
+        subject=request.subject,
+        action=request.action,
+    )
+
+
+def _seconds_of(message: Timestamp, field: str) -> float:
+    if not (0 <= message.seconds <= _MAX_SECONDS and 0 <= message.nanos < 1_000_000_000):
+        raise InvalidArgument(
+            "BAD_TIME", "The time is not between the years 1970 and 9999.", field=field
+        )
+    return message.seconds + message.nanos / 1e9
+
+
+def audit_message(entry: AuditEntry) -> pb.AuditEntry:
+    assert entry.occurred_at is not None, "entries of the log have a time"
+    return pb.AuditEntry(
+        time=timestamp(entry.occurred_at),
+        subject=entry.subject,
+        action=entry.action,
+        object=entry.object,
+        outcome=entry.outcome,
+        request_id=entry.request_id,
+        peer=entry.peer,
+        count=entry.count,
+    )
 
 
 def whole_seconds(duration: Duration) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice_core.access.actions import Action
+from sluice_core.access.audit import audited, drive_object
 from sluice_core.access.principal import Principal
 from sluice_core.errors import FailedPrecondition
 from sluice_core.ports import LifecycleLedger
@@ -35,6 +36,7 @@ class DriveDeleter:
         Raise `InvalidArgument` BAD_DRIVE_NAME, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied`
         MISSING_SCOPE or NOT_GRANTED, `FailedPrecondition` DRIVE_NOT_EMPTY.
         """
+        audit = audited(Action.DELETE_DRIVE, drive_object(name))
         check_drive_name(name, "name")
         await self._guard.check(principal, Action.DELETE_DRIVE, name)
         if await self._has_open_uploads(principal.tenant, name):
@@ -43,7 +45,7 @@ class DriveDeleter:
                 f"The drive {name!r} has open uploads; complete or abort them first.",
                 field="name",
             )
-        await self._catalogue.delete_drive(principal.tenant, name)
+        await self._catalogue.delete_drive(principal.tenant, name, audit=audit)
 
     async def _has_open_uploads(self, tenant: str, name: str) -> bool:
         after = ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from sluice_core.access.actions import Action
+from sluice_core.access.audit import AuditEntry, audited, drive_object
 from sluice_core.access.grants import Grantee
 from sluice_core.errors import AlreadyExists, InvalidArgument, NotFound
 from sluice_core.ports.catalogue import (
@@ -58,8 +60,11 @@ class DriveRegistry:
             if not (self._auto_create and create):
                 raise
         try:
+            audit = audited(Action.CREATE_DRIVE, drive_object(name))
             return DriveWithGrants(
-                await self._create(tenant, name, self._default_bucket, "", DrivePolicy(), None)
+                await self._create(
+                    tenant, name, self._default_bucket, "", DrivePolicy(), None, audit
+                )
             )
         except AlreadyExists:
             # A concurrent caller created it with other settings: those stand.
@@ -91,6 +96,7 @@ class DriveRegistry:
         key_prefix: str,
         policy: DrivePolicy,
         owner: Grantee | None = None,
+        audit: AuditEntry | None = None,
     ) -> Drive:
         """Create a drive. Idempotent: the same call returns the same drive.
 
@@ -105,6 +111,7 @@ class DriveRegistry:
             _check_key_prefix(key_prefix),
             _check_policy(policy),
             owner,
+            audit,
         )
 
     async def _create(
@@ -115,6 +122,7 @@ class DriveRegistry:
         key_prefix: str,
         policy: DrivePolicy,
         owner: Grantee | None,
+        audit: AuditEntry | None,
     ) -> Drive:
         buckets = (bucket, "") if bucket == self._default_bucket else (bucket,)
         catalogue = self._catalogue
@@ -127,7 +135,9 @@ class DriveRegistry:
                 " choose another key prefix, or another bucket.",
                 field="key_prefix",
             )
-        return await catalogue.create_drive(tenant, name, bucket, key_prefix, policy, owner=owner)
+        return await catalogue.create_drive(
+            tenant, name, bucket, key_prefix, policy, owner=owner, audit=audit
+        )
 
     async def _exists(self, tenant: str, name: str) -> bool:
         try:
@@ -148,6 +158,7 @@ class DriveRegistry:
         policy: DrivePolicy,
         fields: frozenset[str],
         owner: Grantee | None = None,
+        audit: AuditEntry | None = None,
     ) -> Drive:
         """Update these fields of the policy.
 
@@ -164,8 +175,14 @@ class DriveRegistry:
                 field="update_mask",
             )
         return await self._catalogue.update_drive(
-            tenant, name, _check_policy(policy), fields, owner=owner
+            tenant, name, _check_policy(policy), fields, owner=owner, audit=audit
         )
+
+
+def policy_object(name: str, fields: Collection[str]) -> str:
+    """Return the object of an update for the audit log: the drive and the fields of its policy."""
+    known = sorted(POLICY_FIELDS.intersection(fields))
+    return drive_object(name, ",".join(known))
 
 
 def _check_bucket(bucket: str) -> str:

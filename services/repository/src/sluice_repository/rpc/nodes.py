@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sluice_core.access.actions import Action
+from sluice_core.access.audit import audited, drive_object, node_object
 from sluice_core.access.decisions import depends_on_grants
 from sluice_core.access.principal import Principal
 from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbnail
@@ -37,6 +38,13 @@ class NodeByPath:
 
 
 NodeLocator = NodeById | NodeByPath
+
+
+def object_of(locator: NodeLocator) -> str:
+    """Return the object for the audit log: the node, or the drive of a path."""
+    if isinstance(locator, NodeById):
+        return node_object(locator.node_id)
+    return drive_object(locator.drive)
 
 
 def as_content(node: Node, thumbnail: Thumbnail) -> Node:
@@ -121,6 +129,7 @@ class NodeRegistry:
 
         Raise `Aborted` VERSION_CONFLICT: read the node again, then repeat.
         """
+        audit = audited(Action.UPDATE_NODE, node_object(node_id))
         if if_version < 0:
             raise InvalidArgument(
                 "BAD_VERSION",
@@ -131,7 +140,9 @@ class NodeRegistry:
         entries = check_metadata(metadata)
         if depends_on_grants(principal, Action.UPDATE_NODE) or principal.drives:
             await self.get(principal, Action.UPDATE_NODE, NodeById(node_id))
-        return await self._catalogue.update_node(principal.tenant, node_id, entries, if_version)
+        return await self._catalogue.update_node(
+            principal.tenant, node_id, entries, if_version, audit=audit
+        )
 
     async def delete(self, principal: Principal, locator: NodeLocator) -> str:
         """Delete a node and return its id. Deletion by id is idempotent.
@@ -141,6 +152,7 @@ class NodeRegistry:
 
         Raise `PermissionDenied` DRIVE_READ_ONLY, and the errors of `get`.
         """
+        audited(Action.DELETE_NODE, object_of(locator))
         try:
             node = await self.get(principal, Action.DELETE_NODE, locator)
         except NotFound:
@@ -152,6 +164,7 @@ class NodeRegistry:
                 principal.tenant, locator.node_id, only_tombstone=True
             )
             return locator.node_id
+        audit = audited(Action.DELETE_NODE, node_object(node.node_id))
         drive = await self._catalogue.get_drive(principal.tenant, node.drive)
         if drive.policy.read_only:
             raise PermissionDenied(
@@ -159,5 +172,5 @@ class NodeRegistry:
                 f"The drive {drive.name!r} is read-only; clear read_only before you delete nodes.",
                 field="drive",
             )
-        await self._catalogue.delete_node(principal.tenant, node.node_id)
+        await self._catalogue.delete_node(principal.tenant, node.node_id, audit=audit)
         return node.node_id

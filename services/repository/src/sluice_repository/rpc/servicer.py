@@ -18,6 +18,7 @@ from sluice.repository.v1.repository_pb2_grpc import (
 from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_limit
 from sluice_common.rpc.termination import abort_with
 from sluice_core.access.actions import Action
+from sluice_core.access.audit import audited, drive_object, node_object
 from sluice_core.access.decisions import is_within_limit
 from sluice_core.access.principal import current_principal
 from sluice_core.errors import SluiceError
@@ -27,7 +28,10 @@ from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.names import check_drive_name, normalize_path
 from sluice_repository.rpc.access import DriveGuard, future_owner, viewers
+from sluice_repository.rpc.audit import AuditReader, audit_cursor, audit_place
 from sluice_repository.rpc.convert import (
+    audit_filter_of,
+    audit_message,
     drive_message,
     grant_message,
     grantee_of,
@@ -42,9 +46,9 @@ from sluice_repository.rpc.convert import (
     whole_seconds,
 )
 from sluice_repository.rpc.drive_deletion import DriveDeleter
-from sluice_repository.rpc.drives import DriveRegistry
+from sluice_repository.rpc.drives import DriveRegistry, policy_object
 from sluice_repository.rpc.node_reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
-from sluice_repository.rpc.nodes import NodeLocator, NodeRegistry, as_content
+from sluice_repository.rpc.nodes import NodeLocator, NodeRegistry, as_content, object_of
 from sluice_repository.rpc.reader_slots import ReaderOptions, ReaderSlots
 from sluice_repository.rpc.sharing import DriveSharing, grantee_at, grantee_cursor
 
@@ -72,6 +76,8 @@ class RepositoryRpc(RepositoryServiceServicer):
         self._deleter = DriveDeleter(catalogue, ledger, self._guard)
         self._nodes = NodeRegistry(catalogue, self._guard)
         self._reader = NodeReader(catalogue, objects)
+        self._audit = AuditReader(catalogue)
+        self._append_audit = catalogue.append_audit
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service; the server's interceptors set the principal and map errors."""
@@ -80,6 +86,7 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def CreateDrive(
         self, request: pb.CreateDriveRequest, context: Context
     ) -> pb.CreateDriveResponse:
+        audit = audited(Action.CREATE_DRIVE, drive_object(request.name))
         principal, policy = current_principal(), policy_of(request.policy)
         await self._guard.check(principal, Action.CREATE_DRIVE, request.name)
         drive = await self._drives.create(
@@ -89,6 +96,7 @@ class RepositoryRpc(RepositoryServiceServicer):
             request.key_prefix,
             policy,
             future_owner(principal, policy.access),
+            audit,
         )
         # It may have existed, with the same settings.
         await self._guard.check(principal, Action.UPDATE_DRIVE, drive.name)
@@ -123,13 +131,16 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def UpdateDrive(
         self, request: pb.UpdateDriveRequest, context: Context
     ) -> pb.UpdateDriveResponse:
-        principal, policy = current_principal(), policy_of(request.policy)
         fields = policy_fields_of(request)
+        audit = audited(Action.UPDATE_DRIVE, policy_object(request.name, fields))
+        principal, policy = current_principal(), policy_of(request.policy)
         await self._guard.check(
             principal, Action.UPDATE_DRIVE, check_drive_name(request.name, "name")
         )
         owner = future_owner(principal, policy.access) if "access" in fields else None
-        drive = await self._drives.update(principal.tenant, request.name, policy, fields, owner)
+        drive = await self._drives.update(
+            principal.tenant, request.name, policy, fields, owner, audit
+        )
         return pb.UpdateDriveResponse(drive=drive_message(drive))
 
     async def DeleteDrive(
@@ -253,13 +264,37 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def GetDownloadUrl(
         self, request: pb.GetDownloadUrlRequest, context: Context
     ) -> pb.GetDownloadUrlResponse:
-        node = await self._nodes.get(
-            current_principal(), Action.GET_DOWNLOAD_URL, locator_of(request)
-        )
+        locator = locator_of(request)
+        audited(Action.GET_DOWNLOAD_URL, object_of(locator))
+        node = await self._nodes.get(current_principal(), Action.GET_DOWNLOAD_URL, locator)
+        audit = audited(Action.GET_DOWNLOAD_URL, node_object(node.node_id))
         lifetime = (
             whole_seconds(request.lifetime)
             if request.HasField("lifetime")
             else DEFAULT_DOWNLOAD_URL_SECONDS
         )
         signed = await self._reader.download_url(node, lifetime)
+        # Before the answer: nobody gets a URL that is not recorded.
+        await self._append_audit([] if audit is None else [audit])
         return pb.GetDownloadUrlResponse(url=signed.url, expires_at=timestamp(signed.expires_at))
+
+    async def ListAuditEntries(
+        self, request: pb.ListAuditEntriesRequest, context: Context
+    ) -> pb.ListAuditEntriesResponse:
+        principal, wanted = current_principal(), audit_filter_of(request)
+        listing = (
+            principal.tenant,
+            "audit",
+            str(wanted.since),
+            str(wanted.until),
+            wanted.subject,
+            wanted.action,
+        )
+        after = decode_page_token(request.page_token, *listing, check=audit_place)
+        page = await self._audit.list(
+            principal, page_limit(request.page_size), audit_place(after), wanted
+        )
+        return pb.ListAuditEntriesResponse(
+            entries=[audit_message(entry) for entry in page.entries],
+            next_page_token=encode_page_token(audit_cursor(page.next_after), *listing),
+        )

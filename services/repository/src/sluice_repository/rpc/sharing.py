@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice_core.access.actions import Action
+from sluice_core.access.audit import audited, grant_object
 from sluice_core.access.grants import Grant, Grantee, GranteeKind, Role
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument
@@ -36,15 +37,17 @@ class DriveSharing:
 
         Raise `FailedPrecondition` TOO_MANY_GRANTS.
         """
+        audit = audited(Action.GRANT_DRIVE, grant_object(drive, grantee, role))
         check_grantee(grantee)
         await self._guard.check(principal, Action.GRANT_DRIVE, check_drive_name(drive))
-        return await self._catalogue.put_grant(principal.tenant, drive, grantee, role)
+        return await self._catalogue.put_grant(principal.tenant, drive, grantee, role, audit=audit)
 
     async def revoke(self, principal: Principal, drive: str, grantee: Grantee) -> None:
         """Take the grantee's role away. Idempotent."""
+        audit = audited(Action.REVOKE_DRIVE, grant_object(drive, grantee))
         check_grantee(grantee)
         await self._guard.check(principal, Action.REVOKE_DRIVE, check_drive_name(drive))
-        await self._catalogue.remove_grant(principal.tenant, drive, grantee)
+        await self._catalogue.remove_grant(principal.tenant, drive, grantee, audit=audit)
 
     async def get(self, principal: Principal, drive: Drive) -> Sequence[Grant]:
         """Return all grants of a drive that the caller may get."""

@@ -105,6 +105,11 @@ class RepositoryServiceStub:
                 request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetDownloadUrlRequest.SerializeToString,
                 response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetDownloadUrlResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/ListAuditEntries',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class RepositoryServiceServicer:
@@ -202,6 +207,13 @@ class RepositoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEntries(self, request, context):
+        """ListAuditEntries lists the audit log of the caller's tenant, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RepositoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -274,6 +286,11 @@ def add_RepositoryServiceServicer_to_server(servicer, server):
                     servicer.GetDownloadUrl,
                     request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetDownloadUrlRequest.FromString,
                     response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetDownloadUrlResponse.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListAuditEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -655,6 +672,33 @@ class RepositoryService:
             '/sluice.repository.v1.RepositoryService/GetDownloadUrl',
             sluice_dot_repository_dot_v1_dot_repository__pb2.GetDownloadUrlRequest.SerializeToString,
             sluice_dot_repository_dot_v1_dot_repository__pb2.GetDownloadUrlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/ListAuditEntries',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ListAuditEntriesRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ListAuditEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,8 @@ class RepositoryServiceStub:
     """ReadNode streams the bytes of a node in blocks of at most 1 MiB."""
     GetDownloadUrl: _grpc.UnaryUnaryMultiCallable[_repository_pb2.GetDownloadUrlRequest, _repository_pb2.GetDownloadUrlResponse]
     """GetDownloadUrl signs a URL for the object, where the object store can."""
+    ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ListAuditEntriesRequest, _repository_pb2.ListAuditEntriesResponse]
+    """ListAuditEntries lists the audit log of the caller's tenant, newest first."""
 
 @_typing.type_check_only
 class RepositoryServiceAsyncStub(RepositoryServiceStub):
@@ -81,6 +83,8 @@ class RepositoryServiceAsyncStub(RepositoryServiceStub):
     """ReadNode streams the bytes of a node in blocks of at most 1 MiB."""
     GetDownloadUrl: _aio.UnaryUnaryMultiCallable[_repository_pb2.GetDownloadUrlRequest, _repository_pb2.GetDownloadUrlResponse]  # type: ignore[assignment]
     """GetDownloadUrl signs a URL for the object, where the object store can."""
+    ListAuditEntries: _aio.UnaryUnaryMultiCallable[_repository_pb2.ListAuditEntriesRequest, _repository_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
+    """ListAuditEntries lists the audit log of the caller's tenant, newest first."""
 
 class RepositoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """RepositoryService answers for drives and nodes."""
@@ -189,5 +193,13 @@ class RepositoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_repository_pb2.GetDownloadUrlResponse, _abc.Awaitable[_repository_pb2.GetDownloadUrlResponse]]:
         """GetDownloadUrl signs a URL for the object, where the object store can."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEntries(
+        self,
+        request: _repository_pb2.ListAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.ListAuditEntriesResponse, _abc.Awaitable[_repository_pb2.ListAuditEntriesResponse]]:
+        """ListAuditEntries lists the audit log of the caller's tenant, newest first."""
 
 def add_RepositoryServiceServicer_to_server(servicer: RepositoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

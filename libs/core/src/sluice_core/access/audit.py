@@ -1,0 +1,136 @@
+"""Audit log: what is recorded of a change, and the trail of the current call."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from sluice_core.access.actions import Action
+from sluice_core.access.grants import Grantee, Role
+from sluice_core.access.principal import find_principal
+from sluice_core.errors import InvalidArgument
+from sluice_core.uploads.names import check_drive_name, check_node_id
+
+OK: Final = "OK"
+"""Outcome of a change that was made; that of a refused one is the reason of its error."""
+
+AUTHENTICATE: Final = "Authenticate"
+"""Action of a refused token, whatever was called with it."""
+
+NO_TENANT: Final = ""
+"""Tenant of refused tokens. A token that is not verified says nothing about its tenant."""
+
+AUDITED: Final = frozenset(
+    {
+        Action.CREATE_DRIVE,
+        Action.UPDATE_DRIVE,
+        Action.DELETE_DRIVE,
+        Action.GRANT_DRIVE,
+        Action.REVOKE_DRIVE,
+        Action.UPDATE_NODE,
+        Action.DELETE_NODE,
+        Action.GET_DOWNLOAD_URL,
+    }
+)
+"""Actions of which every success and refusal is recorded."""
+
+MAX_OBJECT_CHARACTERS: Final = 512
+MAX_SUBJECT_CHARACTERS: Final = 255
+MAX_PEER_CHARACTERS: Final = 64
+MAX_OUTCOME_CHARACTERS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One entry of the log. It names no person but the subject, and holds no part of a token.
+
+    `object`: `drive/NAME` or `node/ID`, with the receiver of a role; empty when none was named
+    validly. `peer`: host of the caller, without its port. `count`: equal refusals that this entry
+    stands for. `occurred_at`: Unix seconds, None for the time of the transaction.
+    """
+
+    tenant: str
+    subject: str
+    action: str
+    object: str = ""
+    outcome: str = OK
+    request_id: str = ""
+    peer: str = ""
+    count: int = 1
+    occurred_at: float | None = None
+
+
+class Trail:
+    """Origin of the current call, and the object that it concerns once the handler names it."""
+
+    __slots__ = ("object", "peer", "request_id")
+
+    def __init__(self, request_id: str, peer: str) -> None:
+        self.request_id = request_id
+        self.peer = peer
+        self.object = ""
+
+
+_trail: ContextVar[Trail | None] = ContextVar("sluice_audit_trail", default=None)
+
+
+def begin_trail(trail: Trail) -> None:
+    """Bind the trail to the current call. Only the layer of the audit log calls this."""
+    _trail.set(trail)
+
+
+def audited(action: Action, named: str) -> AuditEntry | None:
+    """Return the entry of a change that the current call makes, for the transaction of the change.
+
+    A refusal of the call is recorded with the same object. None without a caller: a change of
+    Sluice itself, such as a sweep.
+
+    Args:
+        named: the object, see `drive_object` and `node_object`.
+    """
+    principal = find_principal()
+    if principal is None:
+        return None
+    trail = _trail.get()
+    if trail is None:
+        return AuditEntry(principal.tenant, principal.subject, action.value, named)
+    trail.object = named
+    return AuditEntry(
+        principal.tenant,
+        principal.subject,
+        action.value,
+        named,
+        request_id=trail.request_id,
+        peer=trail.peer,
+    )
+
+
+def drive_object(name: str, detail: str = "") -> str:
+    """Return the object of a drive; empty for an invalid name, which may be anything.
+
+    Args:
+        detail: follows after a space.
+    """
+    try:
+        check_drive_name(name)
+    except InvalidArgument:
+        return ""
+    return f"drive/{name} {detail}".rstrip()
+
+
+def grant_object(name: str, grantee: Grantee, role: Role | None = None) -> str:
+    """Return the object of a grant: the drive, the role if one is given, and who receives it."""
+    given = "" if role is None else f"{role.name.lower()} "
+    if not grantee.name.isprintable() or len(grantee.name) > MAX_SUBJECT_CHARACTERS:
+        return drive_object(name)
+    return drive_object(name, f"{given}{grantee.kind}:{grantee.name}")
+
+
+def node_object(node_id: str) -> str:
+    """Return the object of a node; empty for an invalid id. A path may say something personal."""
+    try:
+        check_node_id(node_id)
+    except InvalidArgument:
+        return ""
+    return f"node/{node_id}"

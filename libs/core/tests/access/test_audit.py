@@ -1,0 +1,67 @@
+"""What the audit log records: which actions, and how it names their objects."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice_core.access.actions import Action
+from sluice_core.access.audit import (
+    AUDITED,
+    AuditEntry,
+    Trail,
+    audited,
+    begin_trail,
+    drive_object,
+    grant_object,
+    node_object,
+)
+from sluice_core.access.grants import Grantee, GranteeKind, Role
+from sluice_core.access.principal import Principal, set_principal
+
+UPLOADS = {
+    Action.INITIATE_UPLOAD,
+    Action.UPLOAD_CHUNK,
+    Action.UPLOAD_STREAM,
+    Action.COMPLETE_UPLOAD,
+    Action.ABORT_UPLOAD,
+}
+"""Uploads have their events."""
+
+
+def test_every_change_is_audited() -> None:
+    """An action that is added is a read, a step of an upload, or audited."""
+    reads = {
+        action for action in Action if action.value.startswith(("Get", "List", "Read", "Watch"))
+    }
+    assert set(Action) == AUDITED | UPLOADS | reads
+    assert AUDITED & reads == {Action.GET_DOWNLOAD_URL}
+
+
+async def test_an_entry_has_the_origin_of_its_call() -> None:
+    set_principal(Principal("acme", "ann", frozenset()))
+    trail = Trail("r-1", "10.0.0.1")
+    begin_trail(trail)
+    entry = audited(Action.DELETE_NODE, "node/a")
+    assert entry == AuditEntry(
+        "acme", "ann", "DeleteNode", "node/a", "OK", request_id="r-1", peer="10.0.0.1"
+    )
+    assert trail.object == "node/a", "for a refusal"
+
+
+async def test_a_change_without_a_caller_has_no_entry() -> None:
+    assert audited(Action.DELETE_NODE, "node/a") is None
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 64, "a\x1b[1m", "../a", "a b"])
+def test_invalid_names_are_left_out(name: str) -> None:
+    assert drive_object(name, "read_only") == ""
+    assert grant_object(name, Grantee(GranteeKind.GROUP, "staff"), Role.READER) == ""
+    assert node_object(f"{name} ") == ""
+
+
+def test_grants_name_role_and_receiver() -> None:
+    ann = Grantee(GranteeKind.SUBJECT, "ann b/c")
+    assert grant_object("d", ann, Role.OWNER) == "drive/d owner subject:ann b/c"
+    assert grant_object("d", ann) == "drive/d subject:ann b/c"
+    for name in ("a\x00", "x" * 256):
+        assert grant_object("d", Grantee(GranteeKind.GROUP, name), Role.OWNER) == "drive/d"

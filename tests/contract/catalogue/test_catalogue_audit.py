@@ -1,0 +1,233 @@
+"""Catalogue contract for the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from sluice_core.access.audit import AuditEntry
+from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
+from sluice_core.errors import NotFound, SluiceError
+from sluice_core.ports.audit import AuditCursor, AuditFilter
+from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from support.commits import BUCKET, DRIVE, TENANT, finished_upload
+
+ANN = Grantee(GranteeKind.SUBJECT, "ann")
+ENTRY = AuditEntry(TENANT, "boss", "Any", "drive/photos", request_id="r-1", peer="10.0.0.1")
+EVERYTHING = AuditFilter()
+
+
+async def log_of(
+    catalogue: Catalogue, tenant: str = TENANT, wanted: AuditFilter = EVERYTHING
+) -> Sequence[AuditEntry]:
+    return (await catalogue.list_audit(tenant, 100, None, wanted)).entries
+
+
+async def actions(catalogue: Catalogue) -> list[str]:
+    """Return the recorded actions, oldest first, and forget no entry."""
+    return [entry.action for entry in reversed(await log_of(catalogue))]
+
+
+async def test_an_entry_is_listed_as_it_was_appended(catalogue: Catalogue) -> None:
+    full = AuditEntry(
+        TENANT,
+        "änn ",
+        "GrantDrive",
+        "drive/photos owner subject:日本 ",
+        "NOT_GRANTED",
+        "r:1",
+        "fe80::1",
+        7,
+        1_700_000_000.123456,
+    )
+    await catalogue.append_audit([full])
+    assert list(await log_of(catalogue)) == [full]
+
+
+async def test_an_entry_without_a_time_gets_that_of_the_write(catalogue: Catalogue) -> None:
+    before = await catalogue.now()
+    await catalogue.append_audit([ENTRY])
+    (found,) = await log_of(catalogue)
+    assert found.occurred_at is not None
+    assert before - 5 <= found.occurred_at <= await catalogue.now() + 5
+    assert replace(found, occurred_at=None) == ENTRY
+
+
+async def test_no_entries_are_appended_without_a_write(catalogue: Catalogue) -> None:
+    await catalogue.append_audit([])
+    assert not await log_of(catalogue)
+
+
+async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
+    """With the change; a repeat that changes nothing leaves none."""
+    node = finished_upload("a")
+    await catalogue.commit_node(node)
+
+    def named(action: str) -> AuditEntry:
+        return replace(ENTRY, action=action)
+
+    closed = DrivePolicy(access=Access.GRANTS)
+    for _ in range(2):
+        await catalogue.create_drive(TENANT, "d", BUCKET, "", DrivePolicy(), audit=named("create"))
+    await catalogue.update_drive(TENANT, "d", closed, owner=ANN, audit=named("update"))
+    for role in (Role.READER, Role.READER, Role.OWNER):
+        await catalogue.put_grant(TENANT, DRIVE, ANN, role, audit=named(f"grant {role.name}"))
+    for _ in range(2):
+        await catalogue.remove_grant(TENANT, DRIVE, ANN, audit=named("revoke"))
+    await catalogue.update_node(TENANT, node.node_id, {"a": "b"}, 0, audit=named("change"))
+    for _ in range(2):
+        await catalogue.delete_node(TENANT, node.node_id, audit=named("remove"))
+    await catalogue.delete_node(TENANT, node.node_id, only_tombstone=True, audit=named("again"))
+    await catalogue.delete_drive(TENANT, "d", audit=named("delete"))
+    assert await actions(catalogue) == [
+        "create",
+        "update",
+        "grant READER",
+        "grant OWNER",
+        "revoke",
+        "change",
+        "remove",
+        "delete",
+    ]
+
+
+async def test_a_change_without_an_entry_leaves_none(catalogue: Catalogue) -> None:
+    """Those of Sluice itself."""
+    node = finished_upload("a")
+    await catalogue.commit_node(node)
+    await catalogue.put_grant(TENANT, DRIVE, ANN, Role.OWNER)
+    await catalogue.delete_node(TENANT, node.node_id)
+    assert not await log_of(catalogue)
+
+
+async def test_a_refused_change_leaves_no_entry(catalogue: Catalogue) -> None:
+    """Its transaction is rolled back; who refused it records the refusal."""
+    node = finished_upload("a")
+    await catalogue.commit_node(node)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: catalogue.create_drive(TENANT, DRIVE, "other", "", DrivePolicy(), audit=ENTRY),
+        lambda: catalogue.update_drive(TENANT, "none", DrivePolicy(), audit=ENTRY),
+        lambda: catalogue.delete_drive(TENANT, DRIVE, audit=ENTRY),
+        lambda: catalogue.put_grant(TENANT, "none", ANN, Role.OWNER, audit=ENTRY),
+        lambda: catalogue.update_node(TENANT, node.node_id, {}, 9, audit=ENTRY),
+        lambda: catalogue.delete_node("rival", node.node_id, audit=ENTRY),
+        lambda: catalogue.delete_node(TENANT, node.node_id, only_tombstone=True, audit=ENTRY),
+    ]
+    for call in calls:
+        with pytest.raises(SluiceError):
+            await call()
+    assert not await log_of(catalogue)
+
+
+async def test_a_failed_append_leaves_no_change(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no change without its entry."""
+
+    async def fail(*_: object) -> None:
+        raise NotFound("NO_LOG", "The log is gone; restore it.")
+
+    node = finished_upload("a")
+    await catalogue.commit_node(node)
+    for module in ("drives", "grants", "nodes", "commits"):
+        monkeypatch.setattr(f"sluice_backends.sql.{module}.append_entries", fail)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: catalogue.create_drive(TENANT, "d", BUCKET, "", DrivePolicy(), audit=ENTRY),
+        lambda: catalogue.update_drive(TENANT, DRIVE, DrivePolicy(read_only=True), audit=ENTRY),
+        lambda: catalogue.put_grant(TENANT, DRIVE, ANN, Role.OWNER, audit=ENTRY),
+        lambda: catalogue.update_node(TENANT, node.node_id, {"a": "b"}, 0, audit=ENTRY),
+        lambda: catalogue.delete_node(TENANT, node.node_id, audit=ENTRY),
+    ]
+    for call in calls:
+        with pytest.raises(NotFound, match="NO_LOG"):
+            await call()
+    assert [drive.name for drive in (await catalogue.list_drives(TENANT, 10, "")).drives] == [DRIVE]
+    assert not (await catalogue.get_drive(TENANT, DRIVE)).policy.read_only
+    assert not await catalogue.grants_of(TENANT, DRIVE)
+    assert (await catalogue.get_node(TENANT, node.node_id)).version == 1
+
+
+async def test_concurrent_repeats_leave_one_entry(catalogue: Catalogue) -> None:
+    node = finished_upload("a")
+    await catalogue.commit_node(node)
+    await asyncio.gather(
+        *(catalogue.delete_node(TENANT, node.node_id, audit=ENTRY) for _ in range(5)),
+        *(
+            catalogue.create_drive(TENANT, "d", BUCKET, "", DrivePolicy(), audit=ENTRY)
+            for _ in range(5)
+        ),
+    )
+    assert len(await log_of(catalogue)) == 2
+
+
+async def test_a_tenant_sees_its_own_entries_only(catalogue: Catalogue) -> None:
+    others = ["rival", "", f"{TENANT} ", TENANT.upper()]
+    await catalogue.append_audit([replace(ENTRY, tenant=tenant) for tenant in (TENANT, *others)])
+    for tenant in (TENANT, *others):
+        assert [entry.tenant for entry in await log_of(catalogue, tenant)] == [tenant]
+
+
+async def test_the_log_is_listed_page_by_page(catalogue: Catalogue) -> None:
+    """Newest first, by time and then by order of appending, each entry once."""
+    times = [300.0, 100.0, 200.0, 200.0, 200.0, 400.5, 400.25]
+    entries = [
+        replace(ENTRY, occurred_at=at, request_id=str(number)) for number, at in enumerate(times)
+    ]
+    await catalogue.append_audit(entries)
+    found: list[str] = []
+    after: AuditCursor | None = None
+    pages = 0
+    while True:
+        page = await catalogue.list_audit(TENANT, 2, after, EVERYTHING)
+        found += [entry.request_id for entry in page.entries]
+        pages, after = pages + 1, page.next_after
+        if after is None:
+            break
+    assert (pages, found) == (4, ["5", "6", "0", "4", "3", "2", "1"])
+
+
+async def test_the_log_is_filtered(catalogue: Catalogue) -> None:
+    subjects = ("ann", "Ann", "ann", "ann ")
+    for number, subject in enumerate(subjects):
+        action = "DeleteNode" if number < 2 else "UpdateNode"
+        one = replace(ENTRY, subject=subject, action=action, occurred_at=100.0 + number)
+        await catalogue.append_audit([one])
+
+    async def times(wanted: AuditFilter) -> list[float | None]:
+        return [entry.occurred_at for entry in await log_of(catalogue, TENANT, wanted)]
+
+    assert await times(AuditFilter(subject="ann")) == [102, 100]
+    assert await times(AuditFilter(action="UpdateNode")) == [103, 102]
+    assert await times(AuditFilter(subject="ann", action="UpdateNode")) == [102]
+    assert await times(AuditFilter(since=101.0, until=103.0)) == [102, 101]
+    assert await times(AuditFilter(since=104.0)) == []
+    narrow = AuditFilter(since=100.0, until=103.0, subject="ann")
+    first = await catalogue.list_audit(TENANT, 1, None, narrow)
+    last = await catalogue.list_audit(TENANT, 1, first.next_after, narrow)
+    assert [one.occurred_at for one in (*first.entries, *last.entries)] == [102, 100]
+    assert last.next_after is None
+
+
+async def test_old_entries_are_purged_in_pages(catalogue: Catalogue) -> None:
+    """The oldest first, of all tenants."""
+    for number in range(5):
+        tenant = TENANT if number % 2 else "rival"
+        await catalogue.append_audit([replace(ENTRY, tenant=tenant, occurred_at=100.0 + number)])
+    assert await catalogue.purge_audit(104.0, 3) == 3
+    left = [*await log_of(catalogue), *await log_of(catalogue, "rival")]
+    assert sorted(entry.occurred_at or 0 for entry in left) == [103, 104]
+    assert await catalogue.purge_audit(104.0, 3) == 1
+    assert await catalogue.purge_audit(104.0, 3) == 0
+    assert [entry.occurred_at for entry in await log_of(catalogue, "rival")] == [104]
+
+
+async def test_overlong_texts_are_cut(catalogue: Catalogue) -> None:
+    await catalogue.append_audit(
+        [replace(ENTRY, subject="s" * 300, object="ö" * 600, outcome="O" * 70, peer="p" * 70)]
+    )
+    (found,) = await log_of(catalogue)
+    lengths = [len(text) for text in (found.subject, found.object, found.outcome, found.peer)]
+    assert lengths == [255, 512, 64, 64]
