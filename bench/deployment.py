@@ -10,18 +10,23 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import grpc
 
 from bench.backends import setting, temporary_bucket, temporary_database, temporary_redis
+from bench.identity import Identity
 from bench.processes import Server, free_port, servers
 from bench.slow_intake import SLOW_MS
+from bench.slow_store import STORE_RATE
 from bench.usage import Watched, listening
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 
 PHASES: Final = (1, 2, 3, 4, 5, 6)
+TENANT: Final = "bench"
+"""Tenant of the loads, where callers have to authenticate."""
 _S3: Final = (
     "SLUICE_S3__ENDPOINT_URL",
     "SLUICE_S3__REGION",
@@ -42,7 +47,8 @@ class Deployment:
     `settings`: of all its processes; they contain passwords, so keep them out of reports.
     `servers`: "intake" and, from phase 2 on, "repository". `backends`: the processes of "redis",
     "kafka", "s3", "mysql" that are in use on this machine. `drive`: the drive of the uploads;
-    created where there is a catalogue.
+    created where there is a catalogue. `token_file`: of the drive's tenant, where callers have to
+    authenticate.
     """
 
     phase: int
@@ -50,6 +56,7 @@ class Deployment:
     drive: str
     servers: Mapping[str, Server]
     backends: Mapping[str, Watched] = field(default_factory=dict)
+    token_file: Path | None = None
 
     @property
     def intake(self) -> str:
@@ -58,6 +65,11 @@ class Deployment:
     @property
     def repository(self) -> str | None:
         return self.servers["repository"].address if "repository" in self.servers else None
+
+    @property
+    def token_arguments(self) -> Sequence[str]:
+        """Arguments of a load that sends the token."""
+        return () if self.token_file is None else ("--token-file", str(self.token_file))
 
     @property
     def watched(self) -> Mapping[str, Watched]:
@@ -77,12 +89,15 @@ def combination(phase: int) -> dict[str, str]:
 
 
 @contextmanager
-def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
+def deployment(
+    phase: int, identity: Identity | None = None, /, **settings: str
+) -> Iterator[Deployment]:
     """Start the services of a phase; `settings` (SLUICE_…="…") override all others.
 
         with deployment(3) as sluice:
             load("bench.load.uploads", "--target", sluice.intake, "--drive", sluice.drive, …)
 
+    With an identity, callers authenticate by its tokens; the drive belongs to the tenant `bench`.
     The processes start before the block; afterwards they are stopped and their data is deleted.
     Raise MissingBackendError.
     """
@@ -94,17 +109,21 @@ def deployment(phase: int, **settings: str) -> Iterator[Deployment]:
         chosen = {**_COMMON, "SLUICE_REPOSITORY_ADDRESS": repository, **combination(phase)}
         backends = _enter_backends(stack, {**chosen, **settings}, chosen)
         chosen |= settings
+        token_file = None
+        if identity is not None:
+            chosen |= identity.settings
+            token_file = identity.token_file(TENANT)
         programs: dict[str, Sequence[str]] = {}
         if chosen["SLUICE_CHUNK_TRANSPORT"] != "local":
             # Chosen before it listens, so that both can start concurrently.
             chosen["SLUICE_REPOSITORY_SERVER"] = chosen["SLUICE_REPOSITORY_ADDRESS"]
-            programs["repository"] = ["-m", "sluice_repository"]
+            programs["repository"] = ["-m", _repository(chosen)]
         programs["intake"] = _intake(chosen)
         started = stack.enter_context(servers([*programs.values()], chosen))
         running = dict(zip(programs, started, strict=True))
         if chosen["SLUICE_CATALOGUE"] != "off":
-            create_drive(running["repository"].address, drive)
-        yield Deployment(phase, chosen, drive, running, backends)
+            create_drive(running["repository"].address, drive, token_file=token_file)
+        yield Deployment(phase, chosen, drive, running, backends, token_file)
 
 
 def _enter_backends(
@@ -141,10 +160,22 @@ def _intake(chosen: dict[str, str]) -> list[str]:
     return ["-m", "bench.slow_intake"]
 
 
+def _repository(chosen: Mapping[str, str]) -> str:
+    """Return the program of the repository, or the one with a slow store (bench/slow_store.py)."""
+    return "bench.slow_store" if STORE_RATE in chosen else "sluice_repository"
+
+
 def create_drive(
-    repository: str, name: str, policy: repository_pb2.DrivePolicy | None = None
+    repository: str,
+    name: str,
+    policy: repository_pb2.DrivePolicy | None = None,
+    *,
+    token_file: Path | None = None,
 ) -> None:
     """Create a drive, with the server's default policy unless another one is given."""
+    token = None if token_file is None else token_file.read_text(encoding="utf-8")
+    metadata = None if token is None else (("authorization", f"Bearer {token}"),)
     with grpc.insecure_channel(repository) as channel:
         stub = repository_pb2_grpc.RepositoryServiceStub(channel)
-        stub.CreateDrive(repository_pb2.CreateDriveRequest(name=name, policy=policy))
+        request = repository_pb2.CreateDriveRequest(name=name, policy=policy)
+        stub.CreateDrive(request, metadata=metadata)

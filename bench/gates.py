@@ -182,6 +182,32 @@ INTAKE_MEMORY: Final = _at_most(
     "intake-memory", "largest resident memory of an intake under full load", " MiB", 512, 256
 )
 
+NEIGHBOURS: Final = _ratio(
+    "neighbours",
+    "p99 of the acknowledgement beside a tenant that sends ten times as much through one full "
+    "budget ÷ alone",
+    2.0,
+    1.2,
+    Better.LOWER,
+)
+AUTH_STREAM: Final = _ratio(
+    "auth-stream",
+    "UploadStream in phase 1 with a JWT on every call ÷ without authentication",
+    0.97,
+    0.99,
+    Better.HIGHER,
+)
+AUTH_UNARY: Final = _ratio(
+    "auth-unary", "the same with UploadChunk of 16 MiB", 0.97, 0.99, Better.HIGHER
+)
+AUTH_SMALL: Final = _ratio(
+    "auth-small",
+    "files of 2 MiB as in SMALL with a JWT ÷ without authentication",
+    0.97,
+    0.99,
+    Better.HIGHER,
+)
+
 SUSTAINED_ERRORS_1: Final = _at_most(
     "sustained-errors-1", "chunks that failed in the sustained run, phase 1", " %", 0.1, 0
 )
@@ -220,6 +246,8 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
     "PROCESSED": (PROCESSED_SERVICES, PROCESSED_STANDALONE),
     "CHUNKS": (CHUNKS_COST,),
     "OPEN": (OPEN_ACK,),
+    "NEIGHBOURS": (NEIGHBOURS,),
+    "AUTH": (AUTH_STREAM, AUTH_UNARY, AUTH_SMALL),
     "SUSTAINED": (
         SUSTAINED_ERRORS_1,
         SUSTAINED_GROWTH_1,

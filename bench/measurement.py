@@ -89,17 +89,20 @@ class Measured:
 
 def measure(sluice: Deployment, load: Load) -> Measured:
     """Send into the deployment from a separate process."""
-    return measure_at(sluice.intake, load, sluice.watched, drive=sluice.drive)
+    return measure_at(
+        sluice.intake, load, sluice.watched, *sluice.token_arguments, drive=sluice.drive
+    )
 
 
 def measure_at(
-    target: str, load: Load, watching: Mapping[str, Watched], *, drive: str = "bench"
+    target: str, load: Load, watching: Mapping[str, Watched], *more: str, drive: str = "bench"
 ) -> Measured:
-    """Send to an intake, or to a server with the same protocol."""
+    """Send to an intake, or to a server with the same protocol; `more` arguments of the load."""
     with loading(
         "bench.load.uploads",
         *("--target", target, "--drive", drive),
         *load.arguments(),
+        *more,
         watching=watching,
     ) as (figures, usage):
         return Measured(figures, usage)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Timer
@@ -121,15 +121,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def loading(
+def _generator(
     module: str,
     *arguments: str,
-    watching: Mapping[str, Watched],
-    limit_seconds: float = LOAD_SECONDS,
+    limit_seconds: float,
     settings: Mapping[str, str] | None = None,
-) -> Iterator[tuple[dict[str, Any], Mapping[str, Usage]]]:
-    """Run a load generator that knows `--in-step`. Yield its JSON and the watched processes' usage
-    between the end of its warm-up and its last acknowledgement. `settings` as in `load`.
+) -> Iterator[tuple[Callable[[], None], Callable[[], dict[str, Any]]]]:
+    """Run a load generator until it is ready. Yield how to signal to it, and to read its figures.
 
     Its connections stay open until the block ends: closed ones cannot be inspected. A generator
     that has not ended after `limit_seconds` is killed, which is an error.
@@ -143,24 +141,61 @@ def loading(
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
     limit = Timer(limit_seconds, process.kill)
     limit.start()
+
+    def signal_it() -> None:
+        stdin.write("\n")
+        stdin.flush()
+
     try:
-        _read_line(process, process.stdout)
-        for watched in watching.values():
-            watched.usage()
-        process.stdin.write("\n")
-        process.stdin.flush()
-        figures = _read_line(process, process.stdout)
-        yield figures, {name: watched.usage() for name, watched in watching.items()}
+        _read_line(process, stdout)
+        yield signal_it, lambda: _read_line(process, stdout)
     except BaseException:
         process.kill()
         raise
     finally:
         limit.cancel()
-        process.stdin.close()
-        process.stdout.close()
+        stdin.close()
+        stdout.close()
         _await_end(process)
+
+
+@contextmanager
+def loading(
+    module: str,
+    *arguments: str,
+    watching: Mapping[str, Watched],
+    limit_seconds: float = LOAD_SECONDS,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[tuple[dict[str, Any], Mapping[str, Usage]]]:
+    """Run a load generator that knows `--in-step`. Yield its JSON and the watched processes' usage
+    between the end of its warm-up and its last acknowledgement. `settings` as in `load`.
+    """
+    with _generator(module, *arguments, limit_seconds=limit_seconds, settings=settings) as (
+        begin,
+        read_figures,
+    ):
+        for watched in watching.values():
+            watched.usage()
+        begin()
+        figures = read_figures()
+        yield figures, {name: watched.usage() for name, watched in watching.items()}
+
+
+@contextmanager
+def beside(
+    module: str, *arguments: str, limit_seconds: float = LOAD_SECONDS
+) -> Iterator[dict[str, Any]]:
+    """Run a load generator beside the block: the block begins when the generator is ready, and its
+    end stops the generator. Then the yielded dictionary has its figures.
+    """
+    figures: dict[str, Any] = {}
+    with _generator(module, *arguments, limit_seconds=limit_seconds) as (stop, read_figures):
+        yield figures
+        stop()
+        figures |= read_figures()
 
 
 def _read_line(process: subprocess.Popen[str], stdout: IO[str]) -> dict[str, Any]:

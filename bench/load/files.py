@@ -64,7 +64,7 @@ async def run(options: argparse.Namespace) -> None:
     client_options = ClientOptions(
         repository_target=options.repository, connections=options.connections
     )
-    async with Client(options.target, options=client_options) as client:
+    async with Client(options.target, token=options.token_file, options=client_options) as client:
         await client.limits()
         if options.in_step:
             await await_start()
@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", required=True)
     parser.add_argument("--repository")
+    parser.add_argument("--token-file", type=Path, help="token that every call carries")
     parser.add_argument("--drive", required=True)
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--files", type=Path, required=True, help="a folder; its files are sent")

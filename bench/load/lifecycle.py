@@ -6,12 +6,14 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import grpc
 import grpc.aio
 
 from bench import start_signal
+from bench.load.authorized import authorized
 from bench.load.chunk_sender import Upload
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
 
@@ -28,8 +30,13 @@ _RETRY_SECONDS: Final = 0.25
 
 
 @asynccontextmanager
-async def connected(target: str, connections: int) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
-    """Open so many connections and wait until all are ready."""
+async def connected(
+    target: str, connections: int, token_file: Path | None = None
+) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
+    """Open so many connections and wait until all are ready.
+
+    Their calls carry the token of the file.
+    """
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(target, options=CHANNEL))
@@ -37,7 +44,7 @@ async def connected(target: str, connections: int) -> AsyncIterator[Sequence[grp
         ]
         for channel in channels:
             await channel.channel_ready()
-        yield channels
+        yield [authorized(channel, token_file) for channel in channels]
 
 
 class EndedOtherwiseError(Exception):
@@ -106,6 +113,12 @@ async def complete(channel: grpc.aio.Channel, upload: Upload) -> None:
             return
         if status.state != upload_pb2.UPLOAD_STATE_COMPLETING:
             raise EndedOtherwiseError(status.failure_reason or str(status.state))
+
+
+async def abort(channel: grpc.aio.Channel, upload: Upload) -> None:
+    """Abort an upload, so that it holds no room for the next measurement."""
+    stub = upload_pb2_grpc.IntakeServiceStub(channel)
+    await stub.AbortUpload(upload_pb2.AbortUploadRequest(upload_id=upload.upload_id))
 
 
 async def await_start() -> None:

@@ -34,6 +34,14 @@ class Schedule:
             raise ValueError("a schedule ends after so many chunks or after so many seconds")
         self._begun = self.clock()
 
+    def restart(self) -> None:
+        """Begin now instead of when the schedule was made."""
+        self._begun = self.clock()
+
+    def end(self) -> None:
+        """End the schedule: no further chunk is due."""
+        self.chunks = self._taken
+
     async def take(self) -> float | None:
         """Wait for the next chunk that is due. Return when it was due, or None at the end."""
         if self.chunks is not None and self._taken >= self.chunks:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc.aio
 import uvloop
@@ -62,7 +63,7 @@ async def measure(
 
 async def run(options: argparse.Namespace) -> None:
     payload = Payload(options.payload, options.chunk_bytes, options.block_bytes)
-    async with connected(options.target, options.connections) as channels:
+    async with connected(options.target, options.connections, options.token_file) as channels:
         if options.warm_up:
             await measure(channels, payload, options, chunks=None, seconds=options.warm_up)
         if options.in_step:
@@ -76,6 +77,7 @@ async def run(options: argparse.Namespace) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", required=True, help="address of the intake")
+    parser.add_argument("--token-file", type=Path, help="token that every call carries")
     parser.add_argument("--drive", default="bench")
     parser.add_argument("--mode", choices=("stream", "unary"), default="stream")
     parser.add_argument("--streams", type=int, default=1, help="streams, or callers, at once")

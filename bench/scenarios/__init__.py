@@ -25,6 +25,8 @@ NAMES: Final = (
     "CHUNKS",
     "OPEN",
     "MATRIX",
+    "NEIGHBOURS",
+    "AUTH",
     "SUSTAINED",
 )
 

@@ -93,6 +93,7 @@ def through_sluice(
         *("--target", sluice.intake, *repository),
         *("--drive", drive or sluice.drive, "--prefix", f"bench-{uuid.uuid4().hex[:8]}"),
         *("--files", str(folder), "--in-flight", str(in_flight)),
+        *sluice.token_arguments,
         watching=sluice.watched,
     ) as (figures, usage):
         sent = Sent(figures, usage)

@@ -57,6 +57,20 @@ def test_the_defaults_are_those_of_the_things_they_configure() -> None:
     assert settings.to_server_options() == ServerOptions()
 
 
+def test_tenants_with_keys_leave_room_to_each_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without keys everybody is one tenant, which gets the whole budget."""
+    monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1000")
+    assert load_settings().to_ledger_options().tenant_budget_bytes == 1000
+    monkeypatch.setenv("SLUICE_AUTH__MODE", "jwt")
+    monkeypatch.setenv("SLUICE_AUTH__SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("SLUICE_AUTH__AUDIENCE", "sluice")
+    assert load_settings().to_ledger_options().tenant_budget_bytes == 750
+    monkeypatch.setenv("SLUICE_TENANT_BUDGET_BYTES", "1000")
+    assert load_settings().to_ledger_options().tenant_budget_bytes == 1000
+
+
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_INTAKE_ADDRESS", "[::1]:0")
     monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")

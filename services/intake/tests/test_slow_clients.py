@@ -174,12 +174,14 @@ def test_a_client_below_the_fair_rate_is_slow(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.rule(9)
+@pytest.mark.parametrize("budget_bytes", [4 * MIB, 1024 * MIB], ids=["deployment", "tenant"])
 async def test_a_slow_chunk_ends_when_others_need_its_room(
-    monkeypatch: pytest.MonkeyPatch,
+    budget_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The full bound may be that of the deployment, or only that of their tenant."""
     clock = Clock(monkeypatch)
     ledger = LedgerOptions(
-        budget_bytes=4 * MIB,
+        budget_bytes=budget_bytes,
         tenant_budget_bytes=4 * MIB,
         upload_budget_bytes=64 * MIB,
         max_chunk_bytes=4 * MIB,

@@ -195,6 +195,23 @@ async def test_rule_9_tenants_have_separate_bounds(
 
 
 @pytest.mark.rule(9)
+async def test_rule_9_slow_chunks_yield_to_their_own_tenant(open_driver: OpenDriver) -> None:
+    """A chunk of a tenant at its bound is pressed, one of another tenant is not."""
+    driver = await tight(open_driver, budget_bytes=100 * CHUNK, tenant_budget_bytes=3 * CHUNK)
+    greedy = [await driver.create(tenant="greedy", chunk_size=CHUNK) for _ in range(2)]
+    modest = await driver.create(tenant="modest", chunk_size=CHUNK)
+    slow, other = driver.offer(greedy[0], 1, CHUNK), driver.offer(modest, 0, CHUNK)
+    for offer in (slow, other):
+        assert not (await driver.ledger.admit_chunk(offer)).pressed
+    await hold(driver, greedy[0], 0, 2)
+    assert not (await admit(driver, greedy[1], 3)).granted
+    assert (await driver.ledger.admit_chunk(slow)).pressed
+    assert not (await driver.ledger.admit_chunk(other)).pressed
+    driver.clock.advance(2)
+    assert not (await driver.ledger.admit_chunk(slow)).pressed
+
+
+@pytest.mark.rule(9)
 async def test_rule_9_idle_holders_expire_under_pressure(open_driver: OpenDriver) -> None:
     driver = await tight(open_driver)
     idle = await driver.create(chunk_size=CHUNK)

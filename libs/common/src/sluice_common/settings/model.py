@@ -48,7 +48,7 @@ from sluice_common.settings.rpc_options import MTLS_CONNECTION_AGE_SECONDS, Serv
 from sluice_common.settings.secret_files import SecretFiles
 from sluice_common.settings.secret_policy import check_plain_settings, check_strength
 from sluice_common.settings.secret_types import Headers, UserPassword
-from sluice_common.settings.security import Auth, Tls
+from sluice_common.settings.security import Auth, AuthMode, Tls
 from sluice_core.addresses import Address
 from sluice_core.combinations import (
     BackendCombination,
@@ -115,7 +115,8 @@ class SluiceSettings(BaseSettings):
     """Authorities of the registry, PEM; by default well-known public ones."""
 
     budget_bytes: Bytes = _LEDGER.budget_bytes
-    tenant_budget_bytes: Bytes = _LEDGER.tenant_budget_bytes
+    tenant_budget_bytes: Bytes | None = None
+    """Bound of each tenant; unset: see `bound_of_tenant`."""
     upload_budget_bytes: Bytes = _LEDGER.upload_budget_bytes
     part_bytes: Annotated[int, Field(ge=MIN_PART_BYTES, le=MAX_PART_BYTES)] = DEFAULT_PART_BYTES
     look_ahead_parts: PositiveInt = _LEDGER.look_ahead_parts
@@ -226,11 +227,24 @@ class SluiceSettings(BaseSettings):
     def fsync(self) -> bool:
         return self.durability is Durability.FSYNC
 
+    @property
+    def bound_of_tenant(self) -> int:
+        """Bytes of one tenant that may wait (rule 9).
+
+        Unless it is set, one tenant leaves a quarter of the budget to the others, so that they do
+        not wait for its backlog. Without keys there is only one tenant, which gets all of it.
+        """
+        if self.tenant_budget_bytes is not None:
+            return self.tenant_budget_bytes
+        if self.auth.mode is AuthMode.NONE:
+            return self.budget_bytes
+        return self.budget_bytes - self.budget_bytes // 4
+
     def to_ledger_options(self) -> LedgerOptions:
         """Return the options of the ledger."""
         return LedgerOptions(
             budget_bytes=self.budget_bytes,
-            tenant_budget_bytes=self.tenant_budget_bytes,
+            tenant_budget_bytes=self.bound_of_tenant,
             upload_budget_bytes=self.upload_budget_bytes,
             look_ahead_parts=self.look_ahead_parts,
             max_chunk_bytes=self.limits.max_chunk_bytes,

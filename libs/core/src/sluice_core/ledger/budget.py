@@ -100,6 +100,7 @@ class Budget:
         self._elections: dict[str, _Election] = {}
         self._refused: dict[str, tuple[int, float]] = {}
         self._full_until = 0.0
+        self._tenants_full_until: dict[str, float] = {}
         self._begun_waits_until = 0.0
         self.queued_bytes = 0
         self.reserved_bytes = 0
@@ -140,6 +141,11 @@ class Budget:
         """Return whether the deployment has no room: none is left, or a chunk was just refused."""
         used = self.queued_bytes + self.reserved_bytes
         return used >= self._options.budget_bytes or now < self._full_until
+
+    def is_pressed(self, tenant: str, now: float) -> bool:
+        """Return whether a chunk of the tenant should yield room that it does not use: the
+        deployment is full, or another chunk of the tenant was just refused by its bound."""
+        return self.is_full(now) or now < self._tenants_full_until.get(tenant, 0.0)
 
     # -- reservations
 
@@ -273,8 +279,14 @@ class Budget:
         """Record that the upload waits for room and that its client is active."""
         self._refused[upload_id] = (self.generation, now)
 
-    def note_full(self, request: RoomRequest, now: float) -> None:
-        """Record that a chunk was refused, if by the deployment's bound."""
+    def note_full(self, tenant: str, request: RoomRequest, now: float) -> None:
+        """Record that a chunk was refused, if by the bound of the deployment or of its tenant."""
+        full = self._tenants_full_until
+        if self._tenants.get(tenant, 0) + request.step > self._options.tenant_budget_bytes:
+            full.pop(tenant, None)
+            full[tenant] = now + STILL_FULL_SECONDS  # re-inserted last: ordered by time
+            while (oldest := next(iter(full))) != tenant and full[oldest] <= now:
+                del full[oldest]
         if self._exceeds(request.step):
             self._full_until = now + STILL_FULL_SECONDS
             if not request.begins:

@@ -46,11 +46,12 @@ def admit_chunk(s: Session, offer: ChunkOffer) -> Admission:
         else:
             step = _room_for(s, record, offer.number, request, now)
             if step is None:
-                budget.note_full(request, now)
+                budget.note_full(record.new.tenant, request, now)
                 return _refused(s, record, offer, "BUDGET_FULL", has, now)
             wanted = has + step
     budget.hold(record, offer.token, wanted, offer.size, now)
-    return Admission(granted=True, held_bytes=wanted, pressed=budget.is_full(now))
+    pressed = budget.is_pressed(record.new.tenant, now)
+    return Admission(granted=True, held_bytes=wanted, pressed=pressed)
 
 
 def _refused(

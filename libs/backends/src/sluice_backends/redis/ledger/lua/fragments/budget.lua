@@ -96,6 +96,10 @@ function budget.admit(upload_id, request, token, size, requested, memory_is_high
       reason = 'LOOKAHEAD_EXCEEDED'
     else
       step = room_for(upload_id, request, demand, memory_is_high, now)
+      if not step and demand.tenant_full then
+        redis.call('HSET', TOTALS, full_until_of(request.tenant),
+          text(now + options.still_full_seconds))
+      end
       if not step and (demand.exceeds or memory_is_high) then
         redis.call('HSET', TOTALS, 'full_until', text(now + options.still_full_seconds))
         if not demand.begins then
@@ -119,7 +123,7 @@ function budget.admit(upload_id, request, token, size, requested, memory_is_high
   hold(upload_id, request.tenant, token, requested, size, now)
   redis.call('HDEL', REFUSED, upload_id)
   stop_asking(upload_id)
-  return { '', requested, budget.is_full(now) and 1 or 0, 0 }
+  return { '', requested, budget.is_pressed(request.tenant, now) and 1 or 0, 0 }
 end
 
 -- True if a chunk whose reservation expired, or is too small, has room anyway. On one server only;

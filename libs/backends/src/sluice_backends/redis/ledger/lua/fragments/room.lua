@@ -3,7 +3,8 @@
 
 local budget = {}
 
--- queued, reserved (bytes), generation, full_until, begun_until (partly held chunks wait for room)
+-- queued, reserved (bytes), generation, full_until, begun_until (partly held chunks wait for room),
+-- full_until:TENANT (a chunk was refused by the bound of the tenant)
 local TOTALS = '{sluice:budget}:totals'
 local QUEUED = '{sluice:budget}:queued' -- upload -> sequence:bytes:tenant
 local HOLDERS = '{sluice:budget}:holders' -- uploads with queued bytes, by their last chunk
@@ -63,6 +64,22 @@ end
 function budget.is_full(now)
   local total = totals()
   return total.used >= options.budget_bytes or now < total.full_until
+end
+
+local function full_until_of(tenant)
+  return 'full_until:' .. tenant
+end
+
+-- Whether a chunk of the tenant should yield room that it does not use: the deployment is full, or
+-- another chunk of the tenant was just refused by its bound.
+function budget.is_pressed(tenant, now)
+  local field = full_until_of(tenant)
+  local values = redis.call('HMGET', TOTALS, 'queued', 'reserved', 'full_until', field)
+  if values[4] and now >= tonumber(values[4]) then
+    redis.call('HDEL', TOTALS, field)
+  end
+  return count(values[1]) + count(values[2]) >= options.budget_bytes
+    or now < math.max(count(values[3]), count(values[4]))
 end
 
 -- ------------------------------------------------------------------ reservations
