@@ -19,11 +19,22 @@ from sluice_backends.sql.objects import SqlObjects
 from sluice_backends.sql.options import MysqlOptions
 from sluice_backends.sql.outbox import SqlOutbox
 from sluice_backends.sql.processing import SqlProcessing
+from sluice_backends.sql.quotas import SqlQuotas
+from sluice_backends.sql.usage import SqlUsage
 from sluice_core.ledger.options import Clock
 
 
 class SqlCatalogue(
-    SqlDrives, SqlGrants, SqlNodes, SqlCommits, SqlProcessing, SqlObjects, SqlOutbox, SqlLeases
+    SqlDrives,
+    SqlGrants,
+    SqlQuotas,
+    SqlUsage,
+    SqlNodes,
+    SqlCommits,
+    SqlProcessing,
+    SqlObjects,
+    SqlOutbox,
+    SqlLeases,
 ):
     """All query families on one database; see `Catalogue` for the guarantees."""
 

@@ -11,6 +11,7 @@ from sluice_core.catalogue.processing import NodeResult, Processing, Recorded
 from sluice_core.ports import LedgerEvent
 from sluice_core.ports.grants import GrantCatalogue
 from sluice_core.ports.outbox import Outbox
+from sluice_core.ports.quotas import QuotaCatalogue
 from sluice_core.uploads.model import Integrity, ObjectRef
 
 MAX_DOWNLOAD_URL_SECONDS = 3600
@@ -43,6 +44,8 @@ class Drive:
     policy: DrivePolicy
     created_at: float
     updated_at: float
+    has_quota: bool = False
+    """Whether the drive or its tenant has a quota. Only `get_drive` answers it."""
 
     @property
     def access(self) -> Access:
@@ -199,7 +202,7 @@ class DriveCatalogue(Protocol):
         ...
 
     async def delete_drive(self, tenant: str, name: str) -> None:
-        """Delete a drive with its grants, and free its name.
+        """Delete a drive with its grants and its quota, and free its name.
 
         No commit can add a node afterwards. Scheduled deletions and intents of its objects stay.
         Raise `FailedPrecondition` DRIVE_NOT_EMPTY for a drive with live nodes.
@@ -217,8 +220,11 @@ class NodeCatalogue(Protocol):
         tombstone with its object deletion and NodeDeleted, add the ledger events and then
         UploadCompleted to the outbox, and delete the intent row.
 
+        Turn the upload's reservation into usage.
+
         Raise `AlreadyExists` PATH_EXISTS under if_absent; `Aborted` FENCED when the intent was
-        cleared, because the upload has ended and the commit is late.
+        cleared, because the upload has ended and the commit is late; `ResourceExhausted`
+        QUOTA_EXCEEDED for a node that needs more room than was reserved and than there is.
         """
         ...
 
@@ -226,7 +232,8 @@ class NodeCatalogue(Protocol):
         """Commit a node for an object without an upload, in the transaction of `commit_node`.
 
         The upload id is derived from the node id. Return None without a change while an upload's
-        intent names the object: that upload commits the node.
+        intent names the object: that upload commits the node. It counts as usage, even beyond a
+        quota: the object exists already.
         """
         ...
 
@@ -379,6 +386,7 @@ class LeaseCatalogue(Protocol):
 class Catalogue(
     DriveCatalogue,
     GrantCatalogue,
+    QuotaCatalogue,
     NodeCatalogue,
     ProcessingCatalogue,
     ObjectCatalogue,
