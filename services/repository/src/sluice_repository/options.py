@@ -32,6 +32,10 @@ class RepositoryOptions:
     sweep_interval_seconds: float = 10.0
     leftover_age_seconds: float = 600.0
     intent_age_seconds: float = 3600.0
+    reservation_age_seconds: float = 60.0
+    """Interval in which a quota reservation is compared with the ledger."""
+    reconcile_interval_seconds: float = 3600.0
+    """Interval in which the usage of a drive is compared with its nodes."""
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
     relay_linger_seconds: float = 0.1
