@@ -10,7 +10,7 @@ from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_client import translate
 from sluice_client.connection import Connection
 from sluice_client.errors import InvalidArgument, Unimplemented
-from sluice_client.model import Drive, DrivePolicy, Grant, Node, Role
+from sluice_client.model import Drive, DrivePolicy, Grant, Node, Quota, Role, Usage
 from sluice_client.names import check_text, normalize_path, request_values
 
 _NodeRequest = (
@@ -131,6 +131,20 @@ class RepositoryApi:
             )
         answer = await self.connection.unary(self._stub.ListGrants, request, self._timeout_seconds)
         return [translate.grant(one) for one in answer.grants], answer.next_page_token
+
+    async def set_quota(self, drive: str, quota: Quota) -> Usage:
+        with request_values():
+            request = repository_pb2.SetQuotaRequest(
+                drive=drive, quota=translate.quota_message(quota)
+            )
+        answer = await self.connection.unary(self._stub.SetQuota, request, self._timeout_seconds)
+        return translate.usage(answer)
+
+    async def get_usage(self, drive: str) -> Usage:
+        with request_values():
+            request = repository_pb2.GetUsageRequest(drive=drive)
+        answer = await self.connection.unary(self._stub.GetUsage, request, self._timeout_seconds)
+        return translate.usage(answer)
 
     async def get_node(self, ref: NodeRef) -> Node:
         request = repository_pb2.GetNodeRequest()
