@@ -22,6 +22,7 @@ from sluice_core.access.principal import Principal
 from sluice_core.access.scopes import Scope
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.ports.quotas import Quota
 from sluice_core.uploads.checksums import crc32c
 from support.commits import BUCKET
 from support.guarded_services import GuardedServices, guarded_services
@@ -289,6 +290,26 @@ async def list_grants(at: Place) -> AsyncIterator[Awaitable[object]]:
     yield at.services.repository.ListGrants(request, metadata=at.metadata)
 
 
+async def set_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.SetQuotaRequest(drive=at.target.drive, quota=rp.Quota(max_nodes=10_000))
+    yield at.services.repository.SetQuota(request, metadata=at.metadata)
+
+
+async def get_usage(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.GetUsageRequest(drive=at.target.drive)
+    yield at.services.repository.GetUsage(request, metadata=at.metadata)
+
+
+async def reserve_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.ReserveQuotaRequest(drive=at.target.drive, upload_id="u", bytes=5)
+    yield at.services.repository.ReserveQuota(request, metadata=at.metadata)
+
+
+async def release_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.ReleaseQuotaRequest(drive=at.target.drive, upload_id="u")
+    yield at.services.repository.ReleaseQuota(request, metadata=at.metadata)
+
+
 async def get_node(at: Place) -> AsyncIterator[Awaitable[object]]:
     path, node_id = await at.node()
     place = rp.NodePath(drive=at.target.drive, path=path)
@@ -361,6 +382,10 @@ TABLE = {
     "GrantDrive": Line(grant, DRIVES_ADMIN, Role.OWNER),
     "RevokeDrive": Line(revoke, DRIVES_ADMIN, Role.OWNER),
     "ListGrants": Line(list_grants, DRIVES_ADMIN, Role.OWNER),
+    "SetQuota": Line(set_quota, DRIVES_ADMIN, Role.OWNER),
+    "GetUsage": Line(get_usage, {Scope.DRIVES_READ}, Role.READER),
+    "ReserveQuota": Line(reserve_quota, WRITE, Role.WRITER),
+    "ReleaseQuota": Line(release_quota, WRITE, Role.WRITER),
     "GetNode": Line(get_node, NODES_READ, Role.READER),
     "ListNodes": Line(list_nodes, NODES_READ, Role.READER),
     "UpdateNode": Line(update_node, NODES_WRITE, Role.WRITER),
@@ -370,6 +395,28 @@ TABLE = {
         get_download_url, NODES_READ, Role.READER, passing="PRESIGN_UNSUPPORTED"
     ),
 }
+
+
+@pytest.mark.parametrize("rpc", ["SetQuota", "GetUsage"])
+async def test_whole_tenant_needs_its_administrator(rpc: str, tmp_path: Path) -> None:
+    """And sees only its own tenant; a token for some drives is not enough."""
+    async with guarded_services(tmp_path) as services:
+        await services.catalogue.set_quota("rival", "", Quota(max_bytes=7))
+
+        async def outcome(*scopes: Scope, drives: tuple[str, ...] = ()) -> str:
+            metadata = credentials(Principal("acme", "ann", frozenset(scopes), drives))
+            stub = services.repository
+            if rpc == "SetQuota":
+                request = rp.SetQuotaRequest(quota=rp.Quota(max_bytes=5))
+                return await outcome_of(stub.SetQuota(request, metadata=metadata))
+            return await outcome_of(stub.GetUsage(rp.GetUsageRequest(), metadata=metadata))
+
+        assert await outcome(*(scope for scope in Scope if scope is not ADMIN)) == MISSING_SCOPE
+        assert await outcome(*Scope, drives=("open",)) == NOT_GRANTED
+        assert await outcome(ADMIN) == OK
+        assert (await services.catalogue.get_quota("rival", ""))[0] == Quota(max_bytes=7)
+        expected = Quota(max_bytes=5) if rpc == "SetQuota" else Quota()
+        assert (await services.catalogue.get_quota("acme", ""))[0] == expected
 
 
 async def add_drives(services: GuardedServices) -> None:

@@ -52,12 +52,12 @@ class _Room:
 class UploadRooms:
     """Reserves the room of uploads.
 
-    An upload that declares its size reserves it when it is initiated. Any other one reserves steps
-    before it goes beyond what it holds. An upload of a drive without a quota costs a look-up in a
-    table of this process. The commit of the node checks the exact size once more.
+    An upload that declares its size reserves it when it is initiated. Any other one reserves more,
+    at most a step ahead, before it goes beyond what it holds. An upload of a drive without a quota
+    costs a look-up in a table of this process. The commit of the node checks the exact size again.
 
     Args:
-        step_bytes: the size of a step; near the limit the exact need is reserved.
+        step_bytes: most bytes that an upload of unknown size reserves ahead.
         clock: monotonic seconds.
     """
 
@@ -156,10 +156,14 @@ class UploadRooms:
         return True
 
     async def _reserve(self, room: _Room, offer: ChunkOffer) -> None:
-        """Reserve whole steps, or exactly what is needed when those do not fit."""
+        """Reserve ahead, or exactly what is needed when more does not fit.
+
+        The first chunk reserves no more than itself, and later ones at most as much again: small
+        uploads must not withhold whole steps from others.
+        """
         needed = room.counted_bytes + room.open_bytes + offer.size
-        steps = -(-needed // self._step_bytes) * self._step_bytes
-        for size in dict.fromkeys((min(steps, MAX_OBJECT_BYTES), needed)):
+        ahead = min(self._step_bytes, needed) if room.reserved_bytes else 0
+        for size in dict.fromkeys((min(needed + ahead, MAX_OBJECT_BYTES), needed)):
             try:
                 await self._drives.reserve(room.tenant, room.drive, offer.upload_id, size)
             except ResourceExhausted as error:
