@@ -7,9 +7,10 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, text, update
 
 from sluice_backends.sql.catalogue import SqlCatalogue
+from sluice_backends.sql.migrate import migrate
 from sluice_backends.sql.schema import usage_changes, usage_totals
 from sluice_core.errors import Aborted, NotFound, ResourceExhausted
 from sluice_core.ports.catalogue import DrivePolicy, NodeCommit
@@ -336,3 +337,23 @@ async def test_usage_of_other_drives_is_not_counted(catalogue: SqlCatalogue) -> 
         )
     assert await usage_of(catalogue) == Usage()
     assert await usage_of(catalogue, "") == Usage(bytes=5, nodes=1)
+
+
+async def test_migration_counts_the_existing_nodes(catalogue: SqlCatalogue, url: str) -> None:
+    """And again, as after a migration that died, which changes nothing."""
+    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
+    for path, size in (("a", 5), ("a", 7), ("b", 2)):
+        await commit(catalogue, path, size)
+    deleted = await commit(catalogue, "c", 11)
+    await catalogue.delete_node(TENANT, deleted.node_id)
+    async with catalogue._db.write() as connection:
+        for table in ("quota_reservations", "usage_changes", "usage_totals", "quotas"):
+            await connection.execute(text(f"DROP TABLE {table}"))
+    for _ in range(2):
+        async with catalogue._db.write() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+        assert (await migrate(url)).applied == ("0008",)
+        assert await usage_of(catalogue) == Usage(bytes=9, nodes=2)
+        assert await usage_of(catalogue, OTHER) == Usage()
+    for drive_id in await catalogue.drives_unreconciled(0.0, 10):
+        assert await catalogue.reconcile_usage(drive_id) is None

@@ -12,7 +12,7 @@ from sluice_client.cli.text import size_text
 from sluice_client.client import Client
 from sluice_client.model import Quota, Usage
 
-_SIZE: Final = re.compile(r"(\d{1,18})([KMGTP]i?B?|B)?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"([0-9]{1,18})([KMGTP]i?B?|B)?", re.IGNORECASE)
 _POWERS: Final = " KMGTP"
 
 
@@ -42,17 +42,15 @@ async def show(client: Client, out: Output, drive: str) -> int:
 
 def _print(out: Output, drive: str, usage: Usage) -> None:
     quota = usage.quota
-    used_bytes = size_text(usage.bytes)
-    if usage.reserved_bytes:
-        used_bytes += f" + {size_text(usage.reserved_bytes)} reserved"
-    lines = (
-        ("bytes", used_bytes, size_text(quota.max_bytes) if quota.max_bytes else ""),
-        ("nodes", f"{usage.nodes:,}", f"{quota.max_nodes:,}" if quota.max_nodes else ""),
-        (
-            "open uploads",
-            f"{usage.open_uploads:,}",
-            f"{quota.max_open_uploads:,}" if quota.max_open_uploads else "",
-        ),
+    reserved = f" (and {size_text(usage.reserved_bytes)} reserved)" if usage.reserved_bytes else ""
+    parts = (
+        f"{size_text(usage.bytes)}{reserved}{_of(quota.max_bytes, size_text(quota.max_bytes))}",
+        f"{usage.nodes:,}{_of(quota.max_nodes, f'{quota.max_nodes:,}')} nodes",
+        f"{usage.open_uploads:,}{_of(quota.max_open_uploads, f'{quota.max_open_uploads:,}')}"
+        " open uploads",
     )
-    text = "\n".join(f"{name:<14}{used} of {limit or 'no limit'}" for name, used, limit in lines)
-    out.result({"drive": drive, **asdict(usage)}, f"{drive or 'the whole tenant'}\n{text}")
+    out.result({"drive": drive, **asdict(usage)}, f"{drive or 'tenant':<24}  {', '.join(parts)}")
+
+
+def _of(limit: int, text: str) -> str:
+    return f" of {text}" if limit else ""
