@@ -30,6 +30,7 @@ from support.intake import Answered, frames_of, read_all
 from support.principals import Metadata, credentials
 from support.sending import send_all
 
+# Size: how each RPC is called, and its line in the table.
 SERVICES = (
     up.DESCRIPTOR.services_by_name["IntakeService"],
     rp.DESCRIPTOR.services_by_name["RepositoryService"],

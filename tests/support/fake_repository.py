@@ -21,6 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 BLOCK_BYTES = 10_000
 
 
+# Size: one method for each RPC.
 class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     """The fake service; scripts break its streams."""
 

@@ -156,7 +156,6 @@ class DriveCatalogue(Protocol):
         owner: Grantee | None = None,
     ) -> Drive:
         """Create a drive; raise `AlreadyExists` DRIVE_EXISTS for a different one of this name.
-
         `owner` gets the role OWNER on a new drive, in the same transaction.
         """
         ...
@@ -218,9 +217,7 @@ class NodeCatalogue(Protocol):
 
         Insert the node if absent under the lock of its path row, turn a superseded node into a
         tombstone with its object deletion and NodeDeleted, add the ledger events and then
-        UploadCompleted to the outbox, and delete the intent row.
-
-        Turn the upload's reservation into usage.
+        UploadCompleted to the outbox, delete the intent row, turn the reservation into usage.
 
         Raise `AlreadyExists` PATH_EXISTS under if_absent; `Aborted` FENCED when the intent was
         cleared, because the upload has ended and the commit is late; `ResourceExhausted`
@@ -232,8 +229,7 @@ class NodeCatalogue(Protocol):
         """Commit a node for an object without an upload, in the transaction of `commit_node`.
 
         The upload id is derived from the node id. Return None without a change while an upload's
-        intent names the object: that upload commits the node. It counts as usage, even beyond a
-        quota: the object exists already.
+        intent names the object: that upload commits the node. A quota does not refuse it.
         """
         ...
 

@@ -58,6 +58,7 @@ Context = Any  # the generated stubs' type is neither the sync nor the async one
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["RepositoryService"].full_name
 
 
+# Size: one method for each RPC.
 class RepositoryRpc(RepositoryServiceServicer):
     """Drives and nodes over gRPC, for the tenant of the calling principal."""
 
