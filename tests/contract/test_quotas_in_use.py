@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -243,6 +244,23 @@ async def test_open_upload_keeps_its_room(at: Place) -> None:
         await at.world.sweeper.sweep()
     assert await at.usage() == Usage(reserved_bytes=1_000, open_uploads=1)
     await at.intake.send(opened.upload_id, 0, b"x" * 1_000)
+
+
+async def test_sweeper_corrects_a_wrong_usage(tmp_path: Path) -> None:
+    """Once an hour; a correction is counted."""
+    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
+    async with small_world(tmp_path, catalogue_url=url) as world:
+        await world.upload([b"x" * 500])
+        await world.settle(30.0)
+        with sqlite3.connect(tmp_path / "catalogue.db") as database:
+            database.execute("UPDATE usage_totals SET bytes = 7, nodes = 3")
+        await world.sweeper.sweep()
+        assert (await world.catalogue.get_quota(TENANT, DRIVE))[1] == Usage(bytes=7, nodes=3)
+        world.clock.advance(3_601.0)
+        for _ in range(2):
+            await world.sweeper.sweep()
+            assert (await world.catalogue.get_quota(TENANT, DRIVE))[1] == Usage(bytes=500, nodes=1)
+            assert world.counted("sluice_usage_corrections_total") == 1
 
 
 @pytest.mark.parametrize("kind", ["standalone", "separate"])

@@ -22,6 +22,8 @@ from sluice_intake.drives import DriveDirectory
 _log = structlog.get_logger(__name__)
 
 _FRESH_SECONDS: Final = 60.0
+_UNKNOWN_SECONDS: Final = 10.0
+"""Time until the drive of an upload is asked for again while nobody answers."""
 _MAX_UPLOADS: Final = 20_000
 _MAX_GAPS: Final = 1_000
 
@@ -203,9 +205,16 @@ class UploadRooms:
 
     async def _load(self, upload_id: str) -> _Room | None:
         owner = await self._ledger.owner_of(upload_id)
-        drive = (await self._drives.get(owner.tenant, owner.drive, with_grants=False)).drive
+        try:
+            drive = (await self._drives.get(owner.tenant, owner.drive, with_grants=False)).drive
+        except SluiceError as error:
+            # Whether the caller may send chunks was decided before; the commit checks the quota.
+            _log.warning("quota.check_skipped", upload_id=upload_id, reason=error.reason)
+            self._remember_free(upload_id, _UNKNOWN_SECONDS)
+            return None
         if not drive.has_quota:
-            return self._remember(upload_id, drive, is_free=True)
+            self._remember_free(upload_id, _FRESH_SECONDS)
+            return None
         snapshot = await self._ledger.get(upload_id)
         is_free = is_terminal(snapshot.status) or _is_free(drive, snapshot.new)
         if is_free and not is_terminal(snapshot.status):
@@ -214,14 +223,10 @@ class UploadRooms:
         return self._remember(upload_id, drive, is_free=is_free)
 
     def _remember(self, upload_id: str, drive: Drive, *, is_free: bool) -> _Room | None:
-        fresh_until = self._clock() + _FRESH_SECONDS
         if is_free:
-            self._rooms.pop(upload_id, None)
-            self._free[upload_id] = fresh_until
-            self._free.move_to_end(upload_id)
-            while len(self._free) > _MAX_UPLOADS:
-                self._free.popitem(last=False)
+            self._remember_free(upload_id, _FRESH_SECONDS)
             return None
+        fresh_until = self._clock() + _FRESH_SECONDS
         self._free.pop(upload_id, None)
         room = self._rooms.setdefault(upload_id, _Room(drive.tenant, drive.name, fresh_until))
         room.fresh_until = fresh_until
@@ -229,6 +234,13 @@ class UploadRooms:
         while len(self._rooms) > _MAX_UPLOADS:
             self._rooms.popitem(last=False)
         return room
+
+    def _remember_free(self, upload_id: str, seconds: float) -> None:
+        self._rooms.pop(upload_id, None)
+        self._free[upload_id] = self._clock() + seconds
+        self._free.move_to_end(upload_id)
+        while len(self._free) > _MAX_UPLOADS:
+            self._free.popitem(last=False)
 
 
 def _is_free(drive: Drive, new: NewUpload) -> bool:
