@@ -22,6 +22,7 @@ from sluice_core.access.principal import Principal
 from sluice_core.access.scopes import Scope
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.ports.quotas import Quota
 from support import rpc_calls
 from support.commits import BUCKET
 from support.guarded_services import GuardedServices, guarded_services
@@ -135,6 +136,10 @@ TABLE = {
     "GrantDrive": Line(rpc_calls.grant, DRIVES_ADMIN, Role.OWNER),
     "RevokeDrive": Line(rpc_calls.revoke, DRIVES_ADMIN, Role.OWNER),
     "ListGrants": Line(rpc_calls.list_grants, DRIVES_ADMIN, Role.OWNER),
+    "SetQuota": Line(rpc_calls.set_quota, DRIVES_ADMIN, Role.OWNER),
+    "GetUsage": Line(rpc_calls.get_usage, {Scope.DRIVES_READ}, Role.READER),
+    "ReserveQuota": Line(rpc_calls.reserve_quota, WRITE, Role.WRITER),
+    "ReleaseQuota": Line(rpc_calls.release_quota, WRITE, Role.WRITER),
     "GetNode": Line(rpc_calls.get_node, NODES_READ, Role.READER),
     "ListNodes": Line(rpc_calls.list_nodes, NODES_READ, Role.READER),
     "UpdateNode": Line(rpc_calls.update_node, NODES_WRITE, Role.WRITER),
@@ -146,6 +151,28 @@ TABLE = {
     # Only administrators, of their own tenant.
     "ListAuditEntries": Line(rpc_calls.list_audit_entries, set(), foreign=OK),
 }
+
+
+@pytest.mark.parametrize("rpc", ["SetQuota", "GetUsage"])
+async def test_whole_tenant_needs_its_administrator(rpc: str, tmp_path: Path) -> None:
+    """And sees only its own tenant; a token for some drives is not enough."""
+    async with guarded_services(tmp_path) as services:
+        await services.catalogue.set_quota("rival", "", Quota(max_bytes=7))
+
+        async def outcome(*scopes: Scope, drives: tuple[str, ...] = ()) -> str:
+            metadata = credentials(Principal("acme", "ann", frozenset(scopes), drives))
+            stub = services.repository
+            if rpc == "SetQuota":
+                request = rp.SetQuotaRequest(quota=rp.Quota(max_bytes=5))
+                return await outcome_of(stub.SetQuota(request, metadata=metadata))
+            return await outcome_of(stub.GetUsage(rp.GetUsageRequest(), metadata=metadata))
+
+        assert await outcome(*(scope for scope in Scope if scope is not ADMIN)) == MISSING_SCOPE
+        assert await outcome(*Scope, drives=("open",)) == NOT_GRANTED
+        assert await outcome(ADMIN) == OK
+        assert (await services.catalogue.get_quota("rival", ""))[0] == Quota(max_bytes=7)
+        expected = Quota(max_bytes=5) if rpc == "SetQuota" else Quota()
+        assert (await services.catalogue.get_quota("acme", ""))[0] == expected
 
 
 async def add_drives(services: GuardedServices) -> None:

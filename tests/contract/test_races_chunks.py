@@ -22,8 +22,10 @@ from sluice_core.uploads.model import ChunkRef, NewUpload, ObjectRef, UploadStat
 from sluice_intake.chunks.acceptance import ChunkAcceptor
 from sluice_intake.chunks.admission import ChunkAdmission
 from sluice_intake.chunks.reception import ChunkReceiver
+from sluice_intake.drives import DefaultDrives
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
+from sluice_intake.quotas import UploadRooms
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY
 from support.races import Actor, at_once, noting_order, orders, outcome, play
@@ -149,10 +151,11 @@ class IntakeStages:
 async def stages(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[IntakeStages]:
     factory: CoordinationFactory = request.param
     async with factory(tmp_path, ROOMY) as pair:
+        rooms = UploadRooms(pair.ledger, DefaultDrives(), step_bytes=1)
         options, metrics = IntakeOptions(ledger=ROOMY), IntakeMetrics()
         yield IntakeStages(
             pair,
-            ChunkReceiver(pair.ledger, pair.chunks, options),
+            ChunkReceiver(pair.ledger, pair.chunks, rooms, options),
             ChunkAcceptor(pair.ledger, pair.chunks, InProcessQueue(), options),
             ChunkAdmission(pair.ledger, metrics, options),
         )

@@ -33,6 +33,7 @@ from sluice_intake.drives import DefaultDrives
 from sluice_intake.lookup import UploadGuard
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
+from sluice_intake.quotas import UploadRooms
 from support.coordination import COORDINATIONS, Coordination, CoordinationFactory
 from support.intake import Answered, Intake, frames_of, header, read_all, running_intake
 from support.ledgers import LEASE_SECONDS, ROOMY
@@ -205,7 +206,9 @@ class Stream:
         self._streaming = StreamHandler(
             ledger,
             UploadGuard(ledger, DefaultDrives()),
-            ChunkReceiver(ledger, store, PATIENT),
+            ChunkReceiver(
+                ledger, store, UploadRooms(ledger, DefaultDrives(), step_bytes=1), PATIENT
+            ),
             ChunkAcceptor(ledger, store, InProcessQueue(), PATIENT),
             ChunkAdmission(ledger, metrics, PATIENT),
             metrics,

@@ -21,6 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 BLOCK_BYTES = 10_000
 
 
+# Size: one method for each RPC.
 class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
     """The fake service; scripts break its streams."""
 
@@ -121,6 +122,26 @@ class FakeRepository(repository_pb2_grpc.RepositoryServiceServicer):
         if drive is None:
             await refuse(context, grpc.StatusCode.NOT_FOUND, "DRIVE_NOT_FOUND")
         return repository_pb2.GetDriveResponse(drive=drive)
+
+    async def SetQuota(
+        self, request: repository_pb2.SetQuotaRequest, context: Context
+    ) -> repository_pb2.SetQuotaResponse:
+        return repository_pb2.SetQuotaResponse(quota=request.quota)
+
+    async def GetUsage(
+        self, request: repository_pb2.GetUsageRequest, context: Context
+    ) -> repository_pb2.GetUsageResponse:
+        return repository_pb2.GetUsageResponse()
+
+    async def ReserveQuota(
+        self, request: repository_pb2.ReserveQuotaRequest, context: Context
+    ) -> repository_pb2.ReserveQuotaResponse:
+        return repository_pb2.ReserveQuotaResponse()
+
+    async def ReleaseQuota(
+        self, request: repository_pb2.ReleaseQuotaRequest, context: Context
+    ) -> repository_pb2.ReleaseQuotaResponse:
+        return repository_pb2.ReleaseQuotaResponse()
 
     async def UpdateNode(
         self, request: repository_pb2.UpdateNodeRequest, context: Context

@@ -244,3 +244,23 @@ async def get_download_url(at: Place) -> AsyncIterator[Awaitable[object]]:
 async def list_audit_entries(at: Place) -> AsyncIterator[Awaitable[object]]:
     request = rp.ListAuditEntriesRequest()
     yield at.services.repository.ListAuditEntries(request, metadata=at.metadata)
+
+
+async def set_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.SetQuotaRequest(drive=at.target.drive, quota=rp.Quota(max_nodes=10_000))
+    yield at.services.repository.SetQuota(request, metadata=at.metadata)
+
+
+async def get_usage(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.GetUsageRequest(drive=at.target.drive)
+    yield at.services.repository.GetUsage(request, metadata=at.metadata)
+
+
+async def reserve_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.ReserveQuotaRequest(drive=at.target.drive, upload_id="u", bytes=5)
+    yield at.services.repository.ReserveQuota(request, metadata=at.metadata)
+
+
+async def release_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
+    request = rp.ReleaseQuotaRequest(drive=at.target.drive, upload_id="u")
+    yield at.services.repository.ReleaseQuota(request, metadata=at.metadata)

@@ -47,6 +47,12 @@ class Source:
         self.calls += 1
         return False
 
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        raise AssertionError("the drive has no quota")
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        raise AssertionError("the drive has no quota")
+
 
 class Clock:
     def __init__(self) -> None:

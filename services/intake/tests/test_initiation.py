@@ -42,6 +42,12 @@ class OneDrive:
             raise self.failure
         return path in self.taken
 
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        raise AssertionError("the drive has no quota")
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        raise AssertionError("the drive has no quota")
+
 
 async def test_the_answer_names_the_sizes_to_use() -> None:
     async with running_intake() as intake:

@@ -25,10 +25,12 @@ from sluice_client.model import (
     Grant,
     Limits,
     Node,
+    Quota,
     Role,
     UploadResult,
     UploadState,
     UploadStatus,
+    Usage,
 )
 from sluice_client.names import check_metadata, check_text, normalize_path
 from sluice_client.options import ClientOptions
@@ -423,6 +425,17 @@ class Client:
         async with aclosing(pages):
             async for entry in pages:
                 yield entry
+
+    async def set_quota(self, drive: str, quota: Quota) -> Usage:
+        """Set the limits of a drive, or of the whole tenant (""), in place of all former ones.
+
+        A quota without any limit removes it. Idempotent. Return the usage.
+        """
+        return await self._retrying(lambda: self._repository.set_quota(drive, quota))
+
+    async def get_usage(self, drive: str = "") -> Usage:
+        """Return limits and usage of a drive, or of the whole tenant."""
+        return await self._retrying(lambda: self._repository.get_usage(drive))
 
     # -- inside
 

@@ -37,11 +37,13 @@ from sluice_client.model import Limits as Limits
 from sluice_client.model import Node as Node
 from sluice_client.model import Processing as Processing
 from sluice_client.model import ProcessingState as ProcessingState
+from sluice_client.model import Quota as Quota
 from sluice_client.model import Role as Role
 from sluice_client.model import Thumbnail as Thumbnail
 from sluice_client.model import UploadResult as UploadResult
 from sluice_client.model import UploadState as UploadState
 from sluice_client.model import UploadStatus as UploadStatus
+from sluice_client.model import Usage as Usage
 from sluice_client.options import ClientOptions as ClientOptions
 from sluice_client.options import TlsOptions as TlsOptions
 from sluice_client.progress import Phase as Phase

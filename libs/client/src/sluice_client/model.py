@@ -169,6 +169,30 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """Upper limits of a drive or a tenant; 0 means no limit of this kind."""
+
+    max_bytes: int = 0
+    max_nodes: int = 0
+    max_open_uploads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What counts against a quota.
+
+    `bytes` and `nodes` are those of nodes, `reserved_bytes` and `open_uploads` those of open
+    uploads that began under a quota.
+    """
+
+    quota: Quota
+    bytes: int
+    nodes: int
+    reserved_bytes: int
+    open_uploads: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrivePolicy:
     """Policies of a drive."""
 

@@ -140,6 +140,27 @@ def drive_policy(policy: model.DrivePolicy) -> repository_pb2.DrivePolicy:
     )
 
 
+def quota_message(quota: model.Quota) -> repository_pb2.Quota:
+    return repository_pb2.Quota(
+        max_bytes=quota.max_bytes,
+        max_nodes=quota.max_nodes,
+        max_open_uploads=quota.max_open_uploads,
+    )
+
+
+def usage(
+    answer: repository_pb2.SetQuotaResponse | repository_pb2.GetUsageResponse,
+) -> model.Usage:
+    quota = answer.quota
+    return model.Usage(
+        quota=model.Quota(quota.max_bytes, quota.max_nodes, quota.max_open_uploads),
+        bytes=answer.usage.bytes,
+        nodes=answer.usage.nodes,
+        reserved_bytes=answer.usage.reserved_bytes,
+        open_uploads=answer.usage.open_uploads,
+    )
+
+
 def grant(answer: repository_pb2.Grant) -> model.Grant:
     return model.Grant(
         subject=answer.grantee.subject,

@@ -18,6 +18,7 @@ from sluice_intake.drives import DriveDirectory
 from sluice_intake.lookup import UploadGuard
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
+from sluice_intake.quotas import UploadRooms
 from sluice_intake.rpc.servicer import SERVICE_NAME, IntakeRpc
 from sluice_intake.uploads.completion import UploadCompleter
 from sluice_intake.uploads.initiation import UploadInitiator
@@ -51,7 +52,8 @@ def intake_service(deps: IntakeDeps) -> Service:
 def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     """Register IntakeService on `server`, whose interceptors set the principal and map errors."""
     options = deps.options
-    receiver = ChunkReceiver(deps.ledger, deps.chunks, options)
+    rooms = UploadRooms(deps.ledger, deps.drives, step_bytes=options.quota_step_bytes)
+    receiver = ChunkReceiver(deps.ledger, deps.chunks, rooms, options)
     counted = CountedLedger(deps.ledger, deps.metrics)
     acceptor = ChunkAcceptor(counted, deps.chunks, deps.queue, options)
     admission = ChunkAdmission(deps.ledger, deps.metrics, options)
@@ -59,7 +61,7 @@ def add_intake(server: grpc.aio.Server, deps: IntakeDeps) -> None:
     unary = UnaryHandler(deps.ledger, guard, receiver, acceptor, admission, deps.metrics, options)
     completer = UploadCompleter(deps.ledger, guard, acceptor, options)
     IntakeRpc(
-        initiator=UploadInitiator(deps.ledger, deps.drives, unary, completer, options),
+        initiator=UploadInitiator(deps.ledger, deps.drives, rooms, unary, completer, options),
         unary=unary,
         streams=StreamHandler(
             deps.ledger,

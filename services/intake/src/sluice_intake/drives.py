@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import grpc.aio
@@ -48,6 +48,17 @@ class DriveDirectory(Protocol):
         """
         ...
 
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        """Reserve room for an upload of `size` bytes in all. A repeat reserves nothing twice.
+
+        Raise `ResourceExhausted` QUOTA_EXCEEDED, `Unavailable` when the source does not answer.
+        """
+        ...
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        """Give the room of an upload that was not opened back. Idempotent."""
+        ...
+
 
 class DefaultDrives:
     """A directory in which every name is a drive with the defaults.
@@ -72,6 +83,12 @@ class DefaultDrives:
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         return False  # no catalogue, no node
+
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        """No-op: no catalogue, no quota."""
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        """No-op."""
 
 
 @dataclass(slots=True)
@@ -127,6 +144,12 @@ class CachedDrives:
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         return await self._source.holds(tenant, name, path)  # never cached: nodes change
+
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        await self._source.reserve(tenant, name, upload_id, size)
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        await self._source.release(tenant, name, upload_id)
 
     def _get_fresh(self, key: tuple[str, str]) -> DriveWithGrants | None:
         entry = self._entries.get(key)
@@ -195,9 +218,8 @@ class GrpcDrives:
             )
         except grpc.aio.AioRpcError as error:
             raise _to_sluice_error(error) from error
-        return DriveWithGrants(
-            _from_proto(tenant, response.drive), _grants_from_proto(response.grants)
-        )
+        drive = replace(_from_proto(tenant, response.drive), has_quota=response.has_quota)
+        return DriveWithGrants(drive, _grants_from_proto(response.grants))
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         place = repository_pb2.NodePath(drive=name, path=path)
@@ -212,6 +234,24 @@ class GrpcDrives:
                 return False
             raise _to_sluice_error(error) from error
         return True
+
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        request = repository_pb2.ReserveQuotaRequest(drive=name, upload_id=upload_id, bytes=size)
+        try:
+            await self._stub.ReserveQuota(
+                request, timeout=self._timeout_seconds, metadata=self._credentials()
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _to_sluice_error(error) from error
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        request = repository_pb2.ReleaseQuotaRequest(drive=name, upload_id=upload_id)
+        try:
+            await self._stub.ReleaseQuota(
+                request, timeout=self._timeout_seconds, metadata=self._credentials()
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _to_sluice_error(error) from error
 
 
 def _to_sluice_error(error: grpc.aio.AioRpcError) -> SluiceError:

@@ -67,6 +67,8 @@ class IntakeOptions:
     unary_yield_seconds: float = 1.0
     """The same deadline while other calls wait for a permit."""
 
+    quota_step_bytes: int = 64 * MIB
+    """Most bytes that an upload of unknown size reserves ahead under a quota."""
     max_missing_ranges: int = 1000
     watch_interval_seconds: float = 0.1
     """Least time between two snapshots of a watched upload, except the first and the last."""

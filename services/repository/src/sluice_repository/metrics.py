@@ -73,6 +73,11 @@ class RepositoryMetrics(Instruments):
             ("role",),
             registry=r,
         )
+        self.usage_corrections = Counter(
+            "sluice_usage_corrections",
+            "Drives whose counted usage differed from their nodes",
+            registry=r,
+        )
         # Direct transport: chunks from intakes
         self.sink_chunks = Counter(
             "sluice_sink_chunks",

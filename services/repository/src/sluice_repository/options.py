@@ -34,6 +34,10 @@ class RepositoryOptions:
     intent_age_seconds: float = 3600.0
     audit_retention_seconds: float = 365 * 24 * 3600.0
     """0 keeps the entries of the audit log for ever."""
+    reservation_age_seconds: float = 60.0
+    """Interval in which a quota reservation is compared with the ledger."""
+    reconcile_interval_seconds: float = 3600.0
+    """Interval in which the usage of a drive is compared with its nodes."""
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
     relay_linger_seconds: float = 0.1

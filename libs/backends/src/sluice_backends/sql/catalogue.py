@@ -20,12 +20,16 @@ from sluice_backends.sql.objects import SqlObjects
 from sluice_backends.sql.options import MysqlOptions
 from sluice_backends.sql.outbox import SqlOutbox
 from sluice_backends.sql.processing import SqlProcessing
+from sluice_backends.sql.quotas import SqlQuotas
+from sluice_backends.sql.usage import SqlUsage
 from sluice_core.ledger.options import Clock
 
 
 class SqlCatalogue(
     SqlDrives,
     SqlGrants,
+    SqlQuotas,
+    SqlUsage,
     SqlNodes,
     SqlCommits,
     SqlProcessing,

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, insert, literal, select, update
+from sqlalchemy import (
+    Row,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
@@ -22,8 +33,24 @@ from sluice_backends.sql.objects import (
 )
 from sluice_backends.sql.outbox import append_events, append_steps
 from sluice_backends.sql.processing import discard_processing
+from sluice_backends.sql.quotas import (
+    check_commit,
+    commit_steps,
+    drop_reservation,
+    record_commit,
+)
 from sluice_backends.sql.rows import dump_map, node_of
-from sluice_backends.sql.schema import DELETED, LIVE, SUPERSEDED, drives, nodes, paths
+from sluice_backends.sql.schema import (
+    DELETED,
+    LIVE,
+    SUPERSEDED,
+    drives,
+    nodes,
+    paths,
+    quota_reservations,
+    quotas,
+)
+from sluice_backends.sql.usage import TENANT_ROW, record_removal
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import AlreadyExists
 from sluice_core.events.nodes import (
@@ -40,11 +67,30 @@ from sluice_core.ports.catalogue import (
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.model import Integrity
 
-# NULL, which the column rejects, for a deleted drive. The row is locked in shared mode: a running
-# deletion of the drive waits for this commit, or this commit for the deletion.
+_HAS_QUOTA = exists().where(
+    quotas.c.tenant == drives.c.tenant,
+    quotas.c.drive_id.in_((literal_column(str(TENANT_ROW)), drives.c.drive_id)),
+)
+_HAS_ROOM = (
+    select(literal_column("1"))
+    .where(
+        quota_reservations.c.upload_id == bindparam("p_upload"),
+        quota_reservations.c.drive_id == bindparam("p_drive_id"),
+        quota_reservations.c.bytes >= bindparam("p_size"),
+    )
+    .with_for_update(read=True)
+    .exists()
+)
+# NULL, which the column rejects, for a deleted drive, and where the node needs room that is not
+# reserved. The rows are locked in shared mode: a running deletion of the drive waits for this
+# commit, or this commit for the deletion.
 _NEW_NODE = insert(nodes).values(
     drive_id=select(drives.c.drive_id)
-    .where(drives.c.drive_id == bindparam("p_drive_id"), drives.c.deleted_at.is_(None))
+    .where(
+        drives.c.drive_id == bindparam("p_drive_id"),
+        drives.c.deleted_at.is_(None),
+        or_(~_HAS_QUOTA, _HAS_ROOM),
+    )
     .with_for_update(read=True)
     .scalar_subquery()
 )
@@ -85,7 +131,7 @@ class SqlCommits(SqlFamily):
     """The catalogue's transactions that assign a path to a node or remove it.
 
     Both transactions lock rows in the same order: the new node (commit only), the path, the node
-    that holds the path.
+    that holds the path, the quotas (commit only), the reservation.
     """
 
     def __init__(self, database: Database) -> None:
@@ -104,7 +150,7 @@ class SqlCommits(SqlFamily):
     async def _commit_stepwise(
         self, connection: AsyncConnection, commit: NodeCommit
     ) -> CommitOutcome:
-        return await self._commit(connection, commit)
+        return await self._commit(connection, commit, within_quota=True)
 
     @transaction
     async def adopt_object(
@@ -114,7 +160,8 @@ class SqlCommits(SqlFamily):
         # its node. Without an intent, no upload is writing this object.
         if await is_intended(connection, commit.object):
             return None
-        return await self._commit(connection, commit)
+        # The object exists: refusing its node would only hide it.
+        return await self._commit(connection, commit, within_quota=False)
 
     async def _commit_batch(self, commit: NodeCommit) -> bool:
         """Commit a new node to a free path, the common case.
@@ -128,7 +175,12 @@ class SqlCommits(SqlFamily):
             async with self._db.read() as connection:
                 drive_id = await self._find_drive(connection, commit)
         now = self._db.clock()
-        node = {**_node_columns(drive_id, commit, now), "p_drive_id": drive_id}
+        node = {
+            **_node_columns(drive_id, commit, now),
+            "p_drive_id": drive_id,
+            "p_upload": commit.upload_id,
+            "p_size": commit.size,
+        }
         del node["drive_id"]
         path = {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id}
         first_event, *events = append_steps(_events(commit, "", now))
@@ -142,14 +194,18 @@ class SqlCommits(SqlFamily):
                 # The stepwise transaction then finds the cause.
                 replace(first_event, if_changed=True),
                 *events,
+                *commit_steps(commit, drive_id),
             ]
         )
 
-    async def _commit(self, connection: AsyncConnection, commit: NodeCommit) -> CommitOutcome:
+    async def _commit(
+        self, connection: AsyncConnection, commit: NodeCommit, *, within_quota: bool
+    ) -> CommitOutcome:
         now = self._db.clock()
         drive_id = await self._find_drive(connection, commit, share=True)
         if not await self._insert_node(connection, drive_id, commit, now):
             await _settle_replay(connection, commit)
+            await drop_reservation(connection, commit.upload_id, drive_id)
             return CommitOutcome(created=False)
         holder = await self._lock_path(connection, drive_id, commit)
         if holder is not None and commit.if_absent:
@@ -159,6 +215,9 @@ class SqlCommits(SqlFamily):
                 field="path",
                 metadata={"node_id": holder.node_id},
             )
+        if within_quota:
+            replaced_bytes = None if holder is None else holder.size
+            await check_commit(connection, commit, drive_id, replaced_bytes)
         superseded_id = "" if holder is None else holder.node_id
         events = _events(commit, superseded_id, now)
         if holder is not None:
@@ -170,6 +229,7 @@ class SqlCommits(SqlFamily):
                 await self._make_tombstone(connection, holder, DeletionReason.SUPERSEDED, now)
             )
         await fulfil_intent(connection, commit.upload_id, commit.object)
+        await record_commit(connection, commit, drive_id)
         await append_events(connection, events)
         return CommitOutcome(created=True, superseded_node_id=superseded_id)
 
@@ -214,6 +274,7 @@ class SqlCommits(SqlFamily):
         node = node_of(row)
         not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
         await schedule_deletion(connection, node.object, not_before)
+        await record_removal(connection, node.tenant, row.drive_id, node.size)
         await discard_processing(self._db, connection, node.node_id)
         return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
@@ -23,9 +24,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
-from sluice_backends.sql.grants import find_drive, put_grant
+from sluice_backends.sql.grants import FIND_DRIVE, drive_not_found, find_drive, put_grant
+from sluice_backends.sql.quotas import drop_quota
 from sluice_backends.sql.rows import drive_columns, drive_of
-from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drive_grants, drives, paths
+from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drive_grants, drives, paths, quotas
+from sluice_backends.sql.usage import TENANT_ROW
 from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import AlreadyExists, FailedPrecondition
@@ -35,6 +38,14 @@ _TOMBSTONE_MARK = "~"
 """First character of the name of a deleted drive; no drive's name can begin with it."""
 
 _EXISTS = drives.c.deleted_at.is_(None)
+_GET = FIND_DRIVE.add_columns(
+    exists()
+    .where(
+        quotas.c.tenant == drives.c.tenant,
+        quotas.c.drive_id.in_((literal(TENANT_ROW), drives.c.drive_id)),
+    )
+    .label("has_quota")
+)
 _NAMED = select(drives).where(
     _EXISTS,
     drives.c.name == bindparam("p_name"),
@@ -126,7 +137,11 @@ class SqlDrives(SqlFamily):
 
     async def get_drive(self, tenant: str, name: str) -> Drive:
         async with self._db.read() as connection:
-            return drive_of(await find_drive(connection, tenant, name))
+            parameters = {"p_tenant": tenant, "p_name": name}
+            row = (await connection.execute(_GET, parameters)).one_or_none()
+        if row is None:
+            raise drive_not_found(name)
+        return replace(drive_of(row), has_quota=bool(row.has_quota))
 
     async def drives_named(self, name: str, tenants: Sequence[str]) -> Sequence[Drive]:
         parameters = {"p_name": name, "p_tenants": list(tenants)}
@@ -204,6 +219,7 @@ class SqlDrives(SqlFamily):
                 field="name",
             )
         await connection.execute(_REVOKE_ALL, key)
+        await drop_quota(connection, tenant, row.drive_id)
         now = self._db.clock()
         await connection.execute(
             update(drives).where(drives.c.drive_id == row.drive_id),

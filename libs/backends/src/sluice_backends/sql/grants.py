@@ -17,13 +17,13 @@ from sluice_core.access.grants import MAX_GRANTS, Grant, Grantee, Role
 from sluice_core.errors import FailedPrecondition, NotFound
 from sluice_core.ports.grants import GrantPage
 
-_FIND_DRIVE = select(drives).where(
+FIND_DRIVE = select(drives).where(
     drives.c.deleted_at.is_(None),
     drives.c.tenant == bindparam("p_tenant"),
     drives.c.name == bindparam("p_name"),
 )
-_LOCK_DRIVE = _FIND_DRIVE.with_for_update()
-_SHARE_DRIVE = _FIND_DRIVE.with_for_update(read=True)
+_LOCK_DRIVE = FIND_DRIVE.with_for_update()
+_SHARE_DRIVE = FIND_DRIVE.with_for_update(read=True)
 
 _OF_DRIVE = drive_grants.c.drive_id == bindparam("p_drive_id")
 _OF_GRANTEE = and_(
@@ -164,14 +164,18 @@ async def find_drive(
         lock: lock the row, so that no node is committed to the drive meanwhile.
         share: lock the row in shared mode, so that the drive is not deleted meanwhile.
     """
-    statement = _LOCK_DRIVE if lock else _SHARE_DRIVE if share else _FIND_DRIVE
+    statement = _LOCK_DRIVE if lock else _SHARE_DRIVE if share else FIND_DRIVE
     result = await connection.execute(statement, {"p_tenant": tenant, "p_name": name})
     row = result.one_or_none()
     if row is None:
-        raise NotFound(
-            "DRIVE_NOT_FOUND", f"There is no drive {name!r}; create it first.", field="drive"
-        )
+        raise drive_not_found(name)
     return row
+
+
+def drive_not_found(name: str) -> NotFound:
+    return NotFound(
+        "DRIVE_NOT_FOUND", f"There is no drive {name!r}; create it first.", field="drive"
+    )
 
 
 def _key(drive_id: int, grantee: Grantee) -> dict[str, Any]:

@@ -171,6 +171,63 @@ drive_grants = Table(
     **_OPTIONS,
 )
 
+# Upper limits of a drive, or of a tenant under the drive id 0. 0 means no limit of this kind.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("tenant", Exact(128), nullable=False),
+    Column("drive_id", BigInteger, nullable=False),
+    Column("max_bytes", BigInteger, nullable=False),
+    Column("max_nodes", BigInteger, nullable=False),
+    Column("max_open_uploads", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "drive_id"),
+    **_OPTIONS,
+)
+
+# Live nodes of a drive, up to the changes that are folded in. No row means nothing counted yet.
+usage_totals = Table(
+    "usage_totals",
+    metadata,
+    Column("drive_id", BigInteger, nullable=False, autoincrement=False),
+    Column("tenant", Exact(128), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("nodes", BigInteger, nullable=False),
+    # Time of the last comparison with the nodes; 0 before the first.
+    Column("reconciled_at", Micros, nullable=False, index=True),
+    PrimaryKeyConstraint("drive_id"),
+    **_OPTIONS,
+)
+
+# What each commit and deletion of nodes changes, inserted in its transaction. A counter of the
+# drive would serialize all commits to it. The sweeper folds the rows into `usage_totals`.
+usage_changes = Table(
+    "usage_changes",
+    metadata,
+    Column("change_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("tenant", Exact(128), nullable=False, index=True),
+    Column("drive_id", BigInteger, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("nodes", Integer, nullable=False),
+    sqlite_autoincrement=True,
+    **_OPTIONS,
+)
+
+# Room of an open upload: its bytes, one node and one open upload. The commit of its node turns it
+# into usage; the sweeper deletes those of other ended uploads.
+quota_reservations = Table(
+    "quota_reservations",
+    metadata,
+    Column("upload_id", String(128), nullable=False),
+    Column("drive_id", BigInteger, nullable=False, index=True),
+    Column("tenant", Exact(128), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    # Time since which nobody has asserted that the upload is open.
+    Column("checked_at", Micros, nullable=False, index=True),
+    # The drive is part of the key: a caller names the upload, and may write to this drive only.
+    PrimaryKeyConstraint("upload_id", "drive_id"),
+    **_OPTIONS,
+)
+
 nodes = Table(
     "nodes",
     metadata,

@@ -12,7 +12,7 @@ import typer
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.arguments import Command, Group
 from sluice_client.cli.commands import audit as audit_command
-from sluice_client.cli.commands import drives, nodes, uploads
+from sluice_client.cli.commands import drives, nodes, quotas, uploads
 from sluice_client.cli.commands import get as get_command
 from sluice_client.cli.commands.get_recursive import RecursiveGet
 from sluice_client.cli.commands.scan import naming_problem
@@ -22,7 +22,7 @@ from sluice_client.cli.commands.serve import token as token_command
 from sluice_client.cli.commands.upload import UploadOptions, UploadRun
 from sluice_client.cli.security import security_of
 from sluice_client.cli.session import Where, run
-from sluice_client.model import Access, DrivePolicy, Integrity, Role, UploadState
+from sluice_client.model import Access, DrivePolicy, Integrity, Quota, Role, UploadState
 
 # Size: the declaration of every command.
 app = typer.Typer(
@@ -38,6 +38,10 @@ drive_app = typer.Typer(
     cls=Group, help="Create drives, list them, and grant roles on them.", no_args_is_help=True
 )
 app.add_typer(drive_app, name="drive")
+quota_app = typer.Typer(
+    cls=Group, help="Limit drives and the tenant, and show their usage.", no_args_is_help=True
+)
+app.add_typer(quota_app, name="quota")
 
 Server = Annotated[
     str | None,
@@ -371,6 +375,13 @@ def _role(text: str) -> str:
     return text
 
 
+def _size(text: str) -> int:
+    try:
+        return quotas.parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 DriveName = Annotated[
     str, typer.Argument(callback=_drive_name, metavar="NAME", help="Name of the drive.")
 ]
@@ -525,6 +536,60 @@ def drive_grants(
 def _check_grantee(subject: str, group: str) -> None:
     if bool(subject) == bool(group):
         raise typer.BadParameter("give either --subject or --group")
+
+
+DriveOrTenant = Annotated[
+    str,
+    typer.Argument(
+        callback=lambda name: _drive_name(name) if name else "",
+        metavar="[NAME]",
+        help="Name of the drive.",
+        show_default=False,
+    ),
+]
+WholeTenant = Annotated[bool, typer.Option("--tenant", help="The whole tenant instead of a drive.")]
+
+
+@quota_app.command("set", cls=Command)
+def quota_set(
+    context: typer.Context,
+    name: DriveOrTenant = "",
+    tenant: WholeTenant = False,
+    max_bytes: Annotated[
+        str, typer.Option(metavar="SIZE", help="Most bytes, e.g. 500GiB; 0 is no limit.")
+    ] = "0",
+    max_nodes: Annotated[int, typer.Option(min=0, help="Most nodes; 0 is no limit.")] = 0,
+    max_open_uploads: Annotated[
+        int, typer.Option(min=0, help="Most open uploads; 0 is no limit.")
+    ] = 0,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Set the limits of a drive or of the tenant; those that are not given are removed."""
+    _check_place(name, tenant)
+    quota = Quota(_size(max_bytes), max_nodes, max_open_uploads)
+    work = partial(quotas.set_limits, drive=name, quota=quota)
+    run(work, _where(context, server, token), json_lines=json_lines)
+
+
+@quota_app.command("show", cls=Command)
+def quota_show(
+    context: typer.Context,
+    name: DriveOrTenant = "",
+    tenant: WholeTenant = False,
+    json_lines: Json = False,
+    server: Server = None,
+    token: Token = None,
+) -> None:
+    """Show limits and usage of a drive or of the tenant."""
+    _check_place(name, tenant)
+    run(partial(quotas.show, drive=name), _where(context, server, token), json_lines=json_lines)
+
+
+def _check_place(name: str, tenant: bool) -> None:
+    if bool(name) == tenant:
+        raise typer.BadParameter("give either the name of a drive or --tenant")
 
 
 _HANDED_OVER: dict[str, Any] = {

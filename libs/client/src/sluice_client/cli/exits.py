@@ -36,6 +36,7 @@ _HINTS = {
     "UNAUTHENTICATED": "Give a valid token by --token-file, SLUICE_TOKEN_FILE or SLUICE_TOKEN.",
     "TOKEN_EXPIRED": "Write a new one to the file of --token-file or SLUICE_TOKEN_FILE, or set"
     " SLUICE_TOKEN; then run the same command again to resume.",
+    "QUOTA_EXCEEDED": "`sluice quota show DRIVE` and `sluice quota show --tenant` show the usage.",
     "SERVER_NOT_TRUSTED": "--ca or SLUICE_CA_FILE names it.",
     "CLIENT_CERTIFICATE_REFUSED": "--cert and --key name them.",
 }

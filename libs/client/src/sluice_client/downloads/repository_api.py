@@ -11,7 +11,7 @@ from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_client import translate
 from sluice_client.connection import Connection
 from sluice_client.errors import InvalidArgument, Unimplemented
-from sluice_client.model import AuditEntry, Drive, DrivePolicy, Grant, Node, Role
+from sluice_client.model import AuditEntry, Drive, DrivePolicy, Grant, Node, Quota, Role, Usage
 from sluice_client.names import check_text, normalize_path, request_values
 
 _NodeRequest = (
@@ -169,6 +169,20 @@ class RepositoryApi:
             self._stub.ListAuditEntries, request, self._timeout_seconds
         )
         return [translate.audit_entry(one) for one in answer.entries], answer.next_page_token
+
+    async def set_quota(self, drive: str, quota: Quota) -> Usage:
+        with request_values():
+            request = repository_pb2.SetQuotaRequest(
+                drive=drive, quota=translate.quota_message(quota)
+            )
+        answer = await self.connection.unary(self._stub.SetQuota, request, self._timeout_seconds)
+        return translate.usage(answer)
+
+    async def get_usage(self, drive: str) -> Usage:
+        with request_values():
+            request = repository_pb2.GetUsageRequest(drive=drive)
+        answer = await self.connection.unary(self._stub.GetUsage, request, self._timeout_seconds)
+        return translate.usage(answer)
 
     async def get_node(self, ref: NodeRef) -> Node:
         request = repository_pb2.GetNodeRequest()

@@ -19,6 +19,7 @@ class CrashPoint(StrEnum):
     The fault tests use the names, to prove that the next holder finishes the work.
     """
 
+    AFTER_RESERVE_QUOTA = "after_reserve_quota"
     BEFORE_ACCEPT_CHUNK = "before_accept_chunk"
     AFTER_ACCEPT_CHUNK = "after_accept_chunk"
     AFTER_CLAIM_PART = "after_claim_part"

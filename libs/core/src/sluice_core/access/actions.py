@@ -38,6 +38,10 @@ class Action(StrEnum):
     GRANT_DRIVE = "GrantDrive"
     REVOKE_DRIVE = "RevokeDrive"
     LIST_GRANTS = "ListGrants"
+    SET_QUOTA = "SetQuota"
+    GET_USAGE = "GetUsage"
+    RESERVE_QUOTA = "ReserveQuota"
+    RELEASE_QUOTA = "ReleaseQuota"
     GET_NODE = "GetNode"
     LIST_NODES = "ListNodes"
     UPDATE_NODE = "UpdateNode"
@@ -97,6 +101,12 @@ RULES: Final[Mapping[Action, Rule]] = MappingProxyType(
         Action.GRANT_DRIVE: _ADMIN,
         Action.REVOKE_DRIVE: _ADMIN,
         Action.LIST_GRANTS: _ADMIN,
+        # For the whole tenant both need `tenant:admin`, see `check_whole_tenant`.
+        Action.SET_QUOTA: _ADMIN,
+        Action.GET_USAGE: Rule((Scope.DRIVES_READ,), Role.READER),
+        # The intake reserves with the token of its caller.
+        Action.RESERVE_QUOTA: Rule((Scope.UPLOADS_WRITE,), Role.WRITER),
+        Action.RELEASE_QUOTA: Rule((Scope.UPLOADS_WRITE,), Role.WRITER),
         Action.GET_NODE: _READ_NODES,
         Action.LIST_NODES: _READ_NODES,
         Action.UPDATE_NODE: _WRITE_NODES,

@@ -109,6 +109,17 @@ def check_scope(principal: Principal, action: Action) -> Decision:
     return Decision(action, None if has_scope(principal, action) else Refusal.MISSING_SCOPE)
 
 
+def check_whole_tenant(principal: Principal) -> None:
+    """Check that the caller may administer the whole tenant.
+
+    Raise `PermissionDenied` MISSING_SCOPE, or NOT_GRANTED for a token that is limited to drives.
+    """
+    if not is_admin(principal):
+        raise _missing_scope((Scope.TENANT_ADMIN,))
+    if principal.drives:
+        raise _not_granted()
+
+
 def has_scope(principal: Principal, action: Action) -> bool:
     needed = RULES[action].scopes
     if not needed or is_admin(principal):
@@ -183,19 +194,26 @@ def _role_of(principal: Principal, grants: Grants) -> int:
 def _error_of(action: Action, refusal: Refusal) -> SluiceError:
     match refusal:
         case Refusal.MISSING_SCOPE:
-            scopes = RULES[action].scopes
-            return PermissionDenied(
-                refusal,
-                f"The token lacks the scope {' or '.join(scopes)}; use a token that has it.",
-                metadata={"scope": scopes[0]},
-            )
+            return _missing_scope(RULES[action].scopes)
         case Refusal.NOT_GRANTED:
-            return PermissionDenied(
-                refusal,
-                "You have no sufficient role on this drive or are not the owner of this upload, or"
-                " your token is limited to other drives; ask an owner of the drive for a grant.",
-            )
+            return _not_granted()
         case Refusal.NOT_FOUND:
             return NotFound(
                 "DRIVE_NOT_FOUND", "There is no such drive; create it first.", field="drive"
             )
+
+
+def _missing_scope(scopes: tuple[Scope, ...]) -> PermissionDenied:
+    return PermissionDenied(
+        Refusal.MISSING_SCOPE,
+        f"The token lacks the scope {' or '.join(scopes)}; use a token that has it.",
+        metadata={"scope": scopes[0]},
+    )
+
+
+def _not_granted() -> PermissionDenied:
+    return PermissionDenied(
+        Refusal.NOT_GRANTED,
+        "You have no sufficient role on this drive or are not the owner of this upload, or"
+        " your token is limited to other drives; ask an owner of the drive for a grant.",
+    )

@@ -14,6 +14,7 @@ from sluice_core.ports import LedgerEvent
 from sluice_core.ports.audit import AuditCatalogue
 from sluice_core.ports.grants import GrantCatalogue
 from sluice_core.ports.outbox import Outbox
+from sluice_core.ports.quotas import QuotaCatalogue
 from sluice_core.uploads.model import Integrity, ObjectRef
 
 MAX_DOWNLOAD_URL_SECONDS = 3600
@@ -46,6 +47,8 @@ class Drive:
     policy: DrivePolicy
     created_at: float
     updated_at: float
+    has_quota: bool = False
+    """Whether the drive or its tenant has a quota. Only `get_drive` answers it."""
 
     @property
     def access(self) -> Access:
@@ -157,7 +160,6 @@ class DriveCatalogue(Protocol):
         audit: AuditEntry | None = None,
     ) -> Drive:
         """Create a drive; raise `AlreadyExists` DRIVE_EXISTS for a different one of this name.
-
         `owner` gets the role OWNER on a new drive, in the same transaction.
         """
         ...
@@ -206,7 +208,7 @@ class DriveCatalogue(Protocol):
     async def delete_drive(
         self, tenant: str, name: str, *, audit: AuditEntry | None = None
     ) -> None:
-        """Delete a drive with its grants, and free its name.
+        """Delete a drive with its grants and its quota, and free its name.
 
         No commit can add a node afterwards. Scheduled deletions and intents of its objects stay.
         Raise `FailedPrecondition` DRIVE_NOT_EMPTY for a drive with live nodes.
@@ -222,10 +224,11 @@ class NodeCatalogue(Protocol):
 
         Insert the node if absent under the lock of its path row, turn a superseded node into a
         tombstone with its object deletion and NodeDeleted, add the ledger events and then
-        UploadCompleted to the outbox, and delete the intent row.
+        UploadCompleted to the outbox, delete the intent row, turn the reservation into usage.
 
         Raise `AlreadyExists` PATH_EXISTS under if_absent; `Aborted` FENCED when the intent was
-        cleared, because the upload has ended and the commit is late.
+        cleared, because the upload has ended and the commit is late; `ResourceExhausted`
+        QUOTA_EXCEEDED for a node that needs more room than was reserved and than there is.
         """
         ...
 
@@ -233,7 +236,7 @@ class NodeCatalogue(Protocol):
         """Commit a node for an object without an upload, in the transaction of `commit_node`.
 
         The upload id is derived from the node id. Return None without a change while an upload's
-        intent names the object: that upload commits the node.
+        intent names the object: that upload commits the node. A quota does not refuse it.
         """
         ...
 
@@ -399,6 +402,7 @@ class LeaseCatalogue(Protocol):
 class Catalogue(
     DriveCatalogue,
     GrantCatalogue,
+    QuotaCatalogue,
     NodeCatalogue,
     ProcessingCatalogue,
     ObjectCatalogue,

@@ -11,6 +11,7 @@ from sluice_core.errors import (
     DataLoss,
     FailedPrecondition,
     NotFound,
+    ResourceExhausted,
     SluiceError,
 )
 
@@ -21,6 +22,8 @@ _CLASSES: Final[Mapping[str, type[SluiceError]]] = MappingProxyType(
     {
         "PATH_EXISTS": AlreadyExists,
         "DRIVE_NOT_FOUND": NotFound,
+        # Without a retry delay, so no client repeats the call.
+        "QUOTA_EXCEEDED": ResourceExhausted,
         # The bytes are not those that were claimed or acknowledged.
         "CATALOGUE_DAMAGED": DataLoss,
         "CHECKSUM_MISMATCH": DataLoss,

@@ -25,6 +25,7 @@ from sluice_core.uploads.ids import new_token
 from sluice_core.uploads.names import check_chunk_number
 from sluice_intake.chunks.room import ChunkRoom, RequestRoom
 from sluice_intake.options import IntakeOptions
+from sluice_intake.quotas import UploadRooms
 
 _log = structlog.get_logger(__name__)
 
@@ -169,9 +170,15 @@ def make_offer(upload_id: str, header: Header, max_chunk_bytes: int) -> ChunkOff
 
 
 class ChunkReceiver:
-    """The stage that opens chunks: room first, then a staging area; a failure frees both."""
+    """The stage that opens chunks: room first, then a staging area; a failure frees both.
 
-    def __init__(self, ledger: ChunkLedger, chunks: ChunkStore, options: IntakeOptions) -> None:
+    The room is that of the quota, then that of the budget.
+    """
+
+    def __init__(
+        self, ledger: ChunkLedger, chunks: ChunkStore, rooms: UploadRooms, options: IntakeOptions
+    ) -> None:
+        self._rooms = rooms
         self._ledger = ledger
         self._chunks = chunks
         self._max_block_bytes = options.max_block_bytes
@@ -192,6 +199,7 @@ class ChunkReceiver:
         Args:
             arrived_bytes: bytes of the chunk that have arrived already.
         """
+        await self._rooms.open_chunk(offer)
         chunk: IncomingChunk | None = None
         try:
             room = ChunkRoom(offer, request_room)
@@ -211,6 +219,7 @@ class ChunkReceiver:
                 chunk = IncomingChunk(offer, claimed_crc32c, staged, room, self._max_block_bytes)
                 yield chunk
         finally:
+            self._rooms.close_chunk(offer)
             if chunk is None or not chunk.sealed:
                 # Also when admission itself failed: room may have been granted to a caller that
                 # was cancelled at the same moment.

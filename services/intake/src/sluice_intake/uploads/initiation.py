@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from sluice_common.process.crash_points import CrashPoint, crash_point
 from sluice_common.rpc.frames import Header
 from sluice_core.access.actions import Action
 from sluice_core.access.decisions import NamedDrive, Refusal, depends_on_grants, may
@@ -22,6 +23,7 @@ from sluice_core.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     SluiceError,
 )
 from sluice_core.ledger.refusals import request_id_conflict
@@ -42,6 +44,7 @@ from sluice_core.uploads.planner import choose_part_bytes
 from sluice_intake.chunks.unary import UnaryHandler
 from sluice_intake.drives import DriveDirectory
 from sluice_intake.options import IntakeOptions
+from sluice_intake.quotas import UploadRooms
 from sluice_intake.uploads.completion import UploadCompleter
 from sluice_intake.uploads.outcomes import check_not_ended
 
@@ -75,12 +78,14 @@ class UploadInitiator:
         self,
         ledger: LifecycleLedger,
         drives: DriveDirectory,
+        rooms: UploadRooms,
         unary: UnaryHandler,
         completer: UploadCompleter,
         options: IntakeOptions,
     ) -> None:
         self._ledger = ledger
         self._drives = drives
+        self._rooms = rooms
         self._unary = unary
         self._completer = completer
         self._options = options
@@ -92,8 +97,8 @@ class UploadInitiator:
 
         Raise `InvalidArgument`, `NotFound` DRIVE_NOT_FOUND, `PermissionDenied` NOT_GRANTED,
         MISSING_SCOPE or DRIVE_READ_ONLY, `FailedPrecondition` UNIFORM_REQUIRED, `AlreadyExists`
-        PATH_EXISTS and the errors of `UploadLedger.create`; with inline data also those of
-        `UploadCompleter.request`.
+        PATH_EXISTS, `ResourceExhausted` QUOTA_EXCEEDED and the errors of `UploadLedger.create`;
+        with inline data also those of `UploadCompleter.request`.
         """
         request = self._validate(request)
         access = await self._open_drive(principal, request.drive)
@@ -102,7 +107,7 @@ class UploadInitiator:
         new = self._new_upload(principal, drive, request)
         if request.if_absent:
             await self._check_absent(new, is_repeatable=bool(request.request_id))
-        snapshot = await self._ledger.create(new)
+        snapshot = await self._create(drive, new, is_repeatable=bool(request.request_id))
         owner = snapshot.new.subject
         if not access.may(principal, Action.UPLOAD_CHUNK, owner).allowed:
             raise request_id_conflict()  # somebody else of the tenant used it
@@ -191,6 +196,25 @@ class UploadInitiator:
                 "The expected size is not that of the inline data; correct it or leave it out.",
                 field="expected_size",
             )
+
+    async def _create(self, drive: Drive, new: NewUpload, *, is_repeatable: bool) -> UploadSnapshot:
+        """Open the upload with room for it under the quota of its drive.
+
+        The reservation comes first: a refused upload leaves nothing, and that of an upload that a
+        kill prevented is released by the sweeper.
+        """
+        # A repeated call changes nothing, even if the upload has ended since.
+        is_repeated = drive.has_quota and is_repeatable and await self._is_known(new.upload_id)
+        if not is_repeated:
+            await self._rooms.reserve_new(drive, new)
+        crash_point(CrashPoint.AFTER_RESERVE_QUOTA)
+        try:
+            snapshot = await self._ledger.create(new)
+        except ResourceExhausted:
+            await self._rooms.release_new(drive, new)
+            raise
+        self._rooms.opened(drive, snapshot.new)
+        return snapshot
 
     async def _check_absent(self, new: NewUpload, *, is_repeatable: bool) -> None:
         """Refuse a path that has a node now, before the client sends any bytes. Best effort.

@@ -6,6 +6,7 @@ import structlog
 
 from sluice_core.errors import NotFound
 from sluice_core.ports.catalogue import ObjectDeletion, ObjectIntent
+from sluice_core.ports.quotas import QuotaReservation
 from sluice_core.uploads.model import ObjectRef, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import is_terminal
 from sluice_repository.deps import RepositoryDeps
@@ -41,6 +42,9 @@ class Cleaner:
             if self._deps.catalogue is not None:
                 await self._deps.catalogue.clear_intent(new.upload_id, new.object)
             await self._delete_unless_live(new.object)
+        if self._deps.catalogue is not None:
+            # After the intent: no commit can need the room any more.
+            await self._deps.catalogue.release(new.tenant, new.upload_id)
         await self._deps.chunks.drop_upload(new.upload_id)
         await self._deps.ledger.cleanup_done(new.upload_id)
 
@@ -64,6 +68,28 @@ class Cleaner:
         # The object is deleted by a scheduled deletion, after the intent is cleared: a late commit
         # either created its node, which the deletion leaves alone, or finds the intent cleared.
         await catalogue.abandon_intent(intent)
+        return True
+
+    async def check_reservation(self, reservation: QuotaReservation) -> bool:
+        """Release a reservation whose upload is unknown or ended.
+
+        An upload that a kill left between reservation and creation is unknown. Always return True:
+        an open upload's reservation is listed again when the time for the next check has come.
+        """
+        catalogue = self._deps.catalogue
+        assert catalogue is not None
+        tenant, upload_id = reservation.tenant, reservation.upload_id
+        try:
+            snapshot = await self._deps.ledger.get(upload_id)
+        except NotFound:
+            is_open = False
+        else:
+            is_open = snapshot.new.tenant == tenant and not is_terminal(snapshot.status)
+        if is_open:
+            await catalogue.reservation_checked(tenant, upload_id)
+        else:
+            _log.info("reservation.released", upload_id=upload_id, bytes=reservation.size)
+            await catalogue.release(tenant, upload_id)
         return True
 
     async def delete_object(self, deletion: ObjectDeletion) -> None:

@@ -43,6 +43,7 @@ _PERMANENT_REASONS = frozenset(
         "OBJECT_NOT_FOUND",
         "DRIVE_NOT_FOUND",
         "PATH_EXISTS",
+        "QUOTA_EXCEEDED",
     }
 )
 """Reasons of the store and the catalogue that no retry changes: the upload fails with them.

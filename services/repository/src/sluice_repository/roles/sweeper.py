@@ -12,6 +12,7 @@ import structlog
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.catalogue import ObjectDeletion, ObjectIntent
+from sluice_core.ports.quotas import QuotaReservation
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.roles.cleanup import Cleaner
@@ -26,6 +27,7 @@ _CLEARED_SECONDS = 7 * 24 * 3600.0
 """Retention of cleared intents: no commit is expected this long after its upload's clean-up."""
 _AUDIT_PAGES = 50
 """Pages of the audit log that one pass deletes; the next one continues."""
+_CHANGES_PAGE = 1_000
 _LEFTOVER_TOKENS = 1_000
 _LEFTOVER_CALLS = 20
 
@@ -68,6 +70,9 @@ class Sweeper:
             kinds["intents"] = self._clear_intents
             kinds["deletions"] = self._delete_objects
             kinds["audit"] = self._purge_audit
+            kinds["reservations"] = self._check_reservations
+            kinds["usage"] = self._fold_usage
+            kinds["reconciled"] = self._reconcile_usage
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
                 self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
@@ -190,6 +195,50 @@ class Sweeper:
             done += purged
             if purged < PAGE:
                 break
+        return done
+
+    async def _check_reservations(self) -> int:
+        """Release reservations of uploads that are unknown or ended; the clean-up missed them."""
+        catalogue = self._deps.catalogue
+        assert catalogue is not None
+        since = await catalogue.now() - self._deps.options.reservation_age_seconds
+
+        async def fetch(limit: int, offset: int) -> Sequence[QuotaReservation]:
+            return await catalogue.reservations_unchecked(since, limit, offset)
+
+        return await walk(
+            fetch,
+            partial(self._attempt, "reservations", self._cleaner.check_reservation),
+            lambda reservation: (reservation.upload_id, reservation.tenant),
+        )
+
+    async def _fold_usage(self) -> int:
+        catalogue = self._deps.catalogue
+        assert catalogue is not None
+        done = 0
+        while folded := await catalogue.fold_usage(_CHANGES_PAGE):
+            done += folded
+        return done
+
+    async def _reconcile_usage(self) -> int:
+        """Compare the usage of drives with their nodes, each drive once per interval."""
+        catalogue = self._deps.catalogue
+        assert catalogue is not None
+        done = 0
+        since = await catalogue.now() - self._deps.options.reconcile_interval_seconds
+        for drive_id in await catalogue.drives_unreconciled(since, PAGE):
+            async with asyncio.timeout(self._deps.options.call_timeout_seconds):
+                difference = await catalogue.reconcile_usage(drive_id)
+            done += 1
+            if difference is not None:
+                self._deps.metrics.usage_corrections.inc()
+                _log.warning(
+                    "usage.corrected",
+                    tenant=difference.tenant,
+                    drive=difference.drive,
+                    bytes=difference.bytes,
+                    nodes=difference.nodes,
+                )
         return done
 
     async def _attempt(

@@ -16,6 +16,7 @@ from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbn
 from sluice_core.errors import InvalidArgument
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.catalogue import POLICY_FIELDS, Drive, DrivePolicy, Node
+from sluice_core.ports.quotas import Quota, Usage
 from sluice_core.uploads.model import Integrity
 from sluice_repository.rpc.nodes import NodeById, NodeByPath, NodeLocator
 
@@ -182,6 +183,27 @@ def drive_message(drive: Drive) -> pb.Drive:
         ),
         created_at=timestamp(drive.created_at),
         updated_at=timestamp(drive.updated_at),
+    )
+
+
+def quota_of(message: pb.Quota) -> Quota:
+    return Quota(message.max_bytes, message.max_nodes, message.max_open_uploads)
+
+
+def quota_message(quota: Quota) -> pb.Quota:
+    return pb.Quota(
+        max_bytes=quota.max_bytes,
+        max_nodes=quota.max_nodes,
+        max_open_uploads=quota.max_open_uploads,
+    )
+
+
+def usage_message(usage: Usage) -> pb.Usage:
+    return pb.Usage(
+        bytes=usage.bytes,
+        nodes=usage.nodes,
+        reserved_bytes=usage.reserved_bytes,
+        open_uploads=usage.open_uploads,
     )
 
 

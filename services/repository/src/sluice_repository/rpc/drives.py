@@ -80,6 +80,13 @@ class DriveRegistry:
             return DriveWithGrants(drive)
         return DriveWithGrants.of(drive, await self._catalogue.grants_of(tenant, name))
 
+    async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
+        """Reserve room for an upload. Raise `ResourceExhausted` QUOTA_EXCEEDED."""
+        await self._catalogue.reserve(tenant, name, upload_id, size)
+
+    async def release(self, tenant: str, name: str, upload_id: str) -> None:
+        await self._catalogue.release(tenant, upload_id, name)
+
     async def holds(self, tenant: str, name: str, path: str) -> bool:
         """Return whether a path of the drive has a node now. `path` is normalized."""
         try:

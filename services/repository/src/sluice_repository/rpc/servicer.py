@@ -40,15 +40,19 @@ from sluice_repository.rpc.convert import (
     policy_fields_of,
     policy_of,
     processing_message,
+    quota_message,
+    quota_of,
     role_of,
     thumbnail_message,
     timestamp,
+    usage_message,
     whole_seconds,
 )
 from sluice_repository.rpc.drive_deletion import DriveDeleter
 from sluice_repository.rpc.drives import DriveRegistry, policy_object
 from sluice_repository.rpc.node_reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 from sluice_repository.rpc.nodes import NodeLocator, NodeRegistry, as_content, object_of
+from sluice_repository.rpc.quotas import QuotaRegistry
 from sluice_repository.rpc.reader_slots import ReaderOptions, ReaderSlots
 from sluice_repository.rpc.sharing import DriveSharing, grantee_at, grantee_cursor
 
@@ -58,6 +62,7 @@ Context = Any  # the generated stubs' type is neither the sync nor the async one
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["RepositoryService"].full_name
 
 
+# Size: one method for each RPC.
 class RepositoryRpc(RepositoryServiceServicer):
     """Drives and nodes over gRPC, for the tenant of the calling principal."""
 
@@ -74,6 +79,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         self._guard = DriveGuard(catalogue)
         self._sharing = DriveSharing(catalogue, self._guard)
         self._deleter = DriveDeleter(catalogue, ledger, self._guard)
+        self._quotas = QuotaRegistry(catalogue, self._guard)
         self._nodes = NodeRegistry(catalogue, self._guard)
         self._reader = NodeReader(catalogue, objects)
         self._audit = AuditReader(catalogue)
@@ -107,7 +113,9 @@ class RepositoryRpc(RepositoryServiceServicer):
         drive = await self._drives.find(principal.tenant, request.name)
         grants = await self._sharing.get(principal, drive)
         return pb.GetDriveResponse(
-            drive=drive_message(drive), grants=[grant_message(grant) for grant in grants]
+            drive=drive_message(drive),
+            grants=[grant_message(grant) for grant in grants],
+            has_quota=drive.has_quota,
         )
 
     async def ListDrives(
@@ -179,6 +187,30 @@ class RepositoryRpc(RepositoryServiceServicer):
             grants=[grant_message(grant) for grant in page.grants],
             next_page_token=encode_page_token(grantee_cursor(page.next_after), *listing),
         )
+
+    async def SetQuota(self, request: pb.SetQuotaRequest, context: Context) -> pb.SetQuotaResponse:
+        quota, usage = await self._quotas.set(
+            current_principal(), request.drive, quota_of(request.quota)
+        )
+        return pb.SetQuotaResponse(quota=quota_message(quota), usage=usage_message(usage))
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+        quota, usage = await self._quotas.get(current_principal(), request.drive)
+        return pb.GetUsageResponse(quota=quota_message(quota), usage=usage_message(usage))
+
+    async def ReserveQuota(
+        self, request: pb.ReserveQuotaRequest, context: Context
+    ) -> pb.ReserveQuotaResponse:
+        has_quota = await self._quotas.reserve(
+            current_principal(), request.drive, request.upload_id, request.bytes
+        )
+        return pb.ReserveQuotaResponse(has_quota=has_quota)
+
+    async def ReleaseQuota(
+        self, request: pb.ReleaseQuotaRequest, context: Context
+    ) -> pb.ReleaseQuotaResponse:
+        await self._quotas.release(current_principal(), request.drive, request.upload_id)
+        return pb.ReleaseQuotaResponse()
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
         node = await self._nodes.get(current_principal(), Action.GET_NODE, locator_of(request))

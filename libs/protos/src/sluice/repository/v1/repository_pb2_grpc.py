@@ -75,6 +75,26 @@ class RepositoryServiceStub:
                 request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsRequest.SerializeToString,
                 response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsResponse.FromString,
                 _registered_method=True)
+        self.SetQuota = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/SetQuota',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.SetQuotaRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.SetQuotaResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/GetUsage',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.ReserveQuota = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/ReserveQuota',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReserveQuotaRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReserveQuotaResponse.FromString,
+                _registered_method=True)
+        self.ReleaseQuota = channel.unary_unary(
+                '/sluice.repository.v1.RepositoryService/ReleaseQuota',
+                request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReleaseQuotaRequest.SerializeToString,
+                response_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReleaseQuotaResponse.FromString,
+                _registered_method=True)
         self.GetNode = channel.unary_unary(
                 '/sluice.repository.v1.RepositoryService/GetNode',
                 request_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetNodeRequest.SerializeToString,
@@ -163,6 +183,35 @@ class RepositoryServiceServicer:
 
     def ListGrants(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetQuota(self, request, context):
+        """SetQuota sets the limits of a drive, or of the whole tenant. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """GetUsage returns limits and usage of a drive, or of the whole tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReserveQuota(self, request, context):
+        """ReserveQuota reserves room for an upload. The intake calls it with the token of its caller.
+        Idempotent: a repeat reserves nothing twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseQuota(self, request, context):
+        """ReleaseQuota gives back the room of an upload that was not opened. Idempotent.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -256,6 +305,26 @@ def add_RepositoryServiceServicer_to_server(servicer, server):
                     servicer.ListGrants,
                     request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsRequest.FromString,
                     response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsResponse.SerializeToString,
+            ),
+            'SetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuota,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.SetQuotaRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.SetQuotaResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetUsageRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'ReserveQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveQuota,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReserveQuotaRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReserveQuotaResponse.SerializeToString,
+            ),
+            'ReleaseQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseQuota,
+                    request_deserializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReleaseQuotaRequest.FromString,
+                    response_serializer=sluice_dot_repository_dot_v1_dot_repository__pb2.ReleaseQuotaResponse.SerializeToString,
             ),
             'GetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNode,
@@ -510,6 +579,114 @@ class RepositoryService:
             '/sluice.repository.v1.RepositoryService/ListGrants',
             sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsRequest.SerializeToString,
             sluice_dot_repository_dot_v1_dot_repository__pb2.ListGrantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/SetQuota',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.SetQuotaRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.SetQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/GetUsage',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.GetUsageRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/ReserveQuota',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ReserveQuotaRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ReserveQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluice.repository.v1.RepositoryService/ReleaseQuota',
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ReleaseQuotaRequest.SerializeToString,
+            sluice_dot_repository_dot_v1_dot_repository__pb2.ReleaseQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,16 @@ class RepositoryServiceStub:
     RevokeDrive: _grpc.UnaryUnaryMultiCallable[_repository_pb2.RevokeDriveRequest, _repository_pb2.RevokeDriveResponse]
     """RevokeDrive takes the role of a subject or a group away. Idempotent."""
     ListGrants: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ListGrantsRequest, _repository_pb2.ListGrantsResponse]
+    SetQuota: _grpc.UnaryUnaryMultiCallable[_repository_pb2.SetQuotaRequest, _repository_pb2.SetQuotaResponse]
+    """SetQuota sets the limits of a drive, or of the whole tenant. Idempotent."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_repository_pb2.GetUsageRequest, _repository_pb2.GetUsageResponse]
+    """GetUsage returns limits and usage of a drive, or of the whole tenant."""
+    ReserveQuota: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ReserveQuotaRequest, _repository_pb2.ReserveQuotaResponse]
+    """ReserveQuota reserves room for an upload. The intake calls it with the token of its caller.
+    Idempotent: a repeat reserves nothing twice.
+    """
+    ReleaseQuota: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ReleaseQuotaRequest, _repository_pb2.ReleaseQuotaResponse]
+    """ReleaseQuota gives back the room of an upload that was not opened. Idempotent."""
     GetNode: _grpc.UnaryUnaryMultiCallable[_repository_pb2.GetNodeRequest, _repository_pb2.GetNodeResponse]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_repository_pb2.ListNodesRequest, _repository_pb2.ListNodesResponse]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_repository_pb2.UpdateNodeRequest, _repository_pb2.UpdateNodeResponse]
@@ -73,6 +83,16 @@ class RepositoryServiceAsyncStub(RepositoryServiceStub):
     RevokeDrive: _aio.UnaryUnaryMultiCallable[_repository_pb2.RevokeDriveRequest, _repository_pb2.RevokeDriveResponse]  # type: ignore[assignment]
     """RevokeDrive takes the role of a subject or a group away. Idempotent."""
     ListGrants: _aio.UnaryUnaryMultiCallable[_repository_pb2.ListGrantsRequest, _repository_pb2.ListGrantsResponse]  # type: ignore[assignment]
+    SetQuota: _aio.UnaryUnaryMultiCallable[_repository_pb2.SetQuotaRequest, _repository_pb2.SetQuotaResponse]  # type: ignore[assignment]
+    """SetQuota sets the limits of a drive, or of the whole tenant. Idempotent."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_repository_pb2.GetUsageRequest, _repository_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """GetUsage returns limits and usage of a drive, or of the whole tenant."""
+    ReserveQuota: _aio.UnaryUnaryMultiCallable[_repository_pb2.ReserveQuotaRequest, _repository_pb2.ReserveQuotaResponse]  # type: ignore[assignment]
+    """ReserveQuota reserves room for an upload. The intake calls it with the token of its caller.
+    Idempotent: a repeat reserves nothing twice.
+    """
+    ReleaseQuota: _aio.UnaryUnaryMultiCallable[_repository_pb2.ReleaseQuotaRequest, _repository_pb2.ReleaseQuotaResponse]  # type: ignore[assignment]
+    """ReleaseQuota gives back the room of an upload that was not opened. Idempotent."""
     GetNode: _aio.UnaryUnaryMultiCallable[_repository_pb2.GetNodeRequest, _repository_pb2.GetNodeResponse]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_repository_pb2.ListNodesRequest, _repository_pb2.ListNodesResponse]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_repository_pb2.UpdateNodeRequest, _repository_pb2.UpdateNodeResponse]  # type: ignore[assignment]
@@ -147,6 +167,40 @@ class RepositoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _repository_pb2.ListGrantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_repository_pb2.ListGrantsResponse, _abc.Awaitable[_repository_pb2.ListGrantsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetQuota(
+        self,
+        request: _repository_pb2.SetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.SetQuotaResponse, _abc.Awaitable[_repository_pb2.SetQuotaResponse]]:
+        """SetQuota sets the limits of a drive, or of the whole tenant. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _repository_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.GetUsageResponse, _abc.Awaitable[_repository_pb2.GetUsageResponse]]:
+        """GetUsage returns limits and usage of a drive, or of the whole tenant."""
+
+    @_abc_1.abstractmethod
+    def ReserveQuota(
+        self,
+        request: _repository_pb2.ReserveQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.ReserveQuotaResponse, _abc.Awaitable[_repository_pb2.ReserveQuotaResponse]]:
+        """ReserveQuota reserves room for an upload. The intake calls it with the token of its caller.
+        Idempotent: a repeat reserves nothing twice.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseQuota(
+        self,
+        request: _repository_pb2.ReleaseQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_repository_pb2.ReleaseQuotaResponse, _abc.Awaitable[_repository_pb2.ReleaseQuotaResponse]]:
+        """ReleaseQuota gives back the room of an upload that was not opened. Idempotent."""
 
     @_abc_1.abstractmethod
     def GetNode(

@@ -1,0 +1,230 @@
+"""Usage of drives in SQL: changes, their totals, and the comparison with the nodes (ADR 0024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    ScalarSelect,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.dialect import Step
+from sluice_backends.sql.schema import (
+    LIVE,
+    drives,
+    nodes,
+    quota_reservations,
+    quotas,
+    usage_changes,
+    usage_totals,
+)
+from sluice_core.ports.quotas import Usage, UsageDifference
+
+TENANT_ROW = 0
+"""Drive id of a tenant's quota; no drive has it."""
+
+OF_DRIVE: ColumnElement[int] = bindparam("p_drive_id", type_=quotas.c.drive_id.type)
+OF_TENANT: ColumnElement[str] = bindparam("p_tenant", type_=quotas.c.tenant.type)
+
+
+def _totals(of_drive: bool) -> Any:
+    """Select the usage and the reservations of a drive or tenant in one statement.
+
+    One statement reads one snapshot: a commit that turns a reservation into usage meanwhile is seen
+    wholly or not at all.
+    """
+
+    def total(column: ColumnElement[Any], table: Any) -> ScalarSelect[Any]:
+        scope = table.c.drive_id == OF_DRIVE if of_drive else table.c.tenant == OF_TENANT
+        return select(func.coalesce(func.sum(column), 0)).where(scope).scalar_subquery()
+
+    return select(
+        (
+            total(usage_totals.c.bytes, usage_totals) + total(usage_changes.c.bytes, usage_changes)
+        ).label("bytes"),
+        (
+            total(usage_totals.c.nodes, usage_totals) + total(usage_changes.c.nodes, usage_changes)
+        ).label("nodes"),
+        total(quota_reservations.c.bytes, quota_reservations).label("reserved_bytes"),
+        total(literal(1), quota_reservations).label("open_uploads"),
+    )
+
+
+_DRIVE_TOTALS = _totals(of_drive=True)
+_TENANT_TOTALS = _totals(of_drive=False)
+_CHANGE = insert(usage_changes)
+_CHANGES = select(usage_changes).order_by(usage_changes.c.change_id).limit(bindparam("p_limit"))
+_DROP_CHANGES = delete(usage_changes).where(
+    usage_changes.c.change_id.in_(bindparam("p_ids", expanding=True))
+)
+_TOTAL_ROW = select(usage_totals).where(usage_totals.c.drive_id == OF_DRIVE)
+_LOCK_TOTALS = (
+    select(usage_totals.c.drive_id)
+    .where(usage_totals.c.drive_id.in_(bindparam("p_drive_ids", expanding=True)))
+    .order_by(usage_totals.c.drive_id)
+    .with_for_update()
+)
+_ADD = (
+    update(usage_totals)
+    .where(usage_totals.c.drive_id == OF_DRIVE)
+    .values(
+        bytes=usage_totals.c.bytes + bindparam("p_bytes"),
+        nodes=usage_totals.c.nodes + bindparam("p_nodes"),
+    )
+)
+_RECONCILED = (
+    update(usage_totals)
+    .where(usage_totals.c.drive_id == OF_DRIVE)
+    .values(reconciled_at=bindparam("p_now"))
+)
+_UNRECONCILED = (
+    select(drives.c.drive_id)
+    .outerjoin(usage_totals, usage_totals.c.drive_id == drives.c.drive_id)
+    .where(
+        drives.c.deleted_at.is_(None),
+        or_(
+            usage_totals.c.reconciled_at.is_(None),
+            usage_totals.c.reconciled_at < bindparam("p_since"),
+        ),
+    )
+    .order_by(usage_totals.c.reconciled_at, drives.c.drive_id)
+    .limit(bindparam("p_limit"))
+)
+_LIVE_NODES = and_(nodes.c.drive_id == OF_DRIVE, nodes.c.state == literal(LIVE))
+_COMPARE = _DRIVE_TOTALS.add_columns(
+    select(func.coalesce(func.sum(nodes.c.size), 0))
+    .where(_LIVE_NODES)
+    .scalar_subquery()
+    .label("live_bytes"),
+    select(func.count())
+    .select_from(nodes)
+    .where(_LIVE_NODES)
+    .scalar_subquery()
+    .label("live_nodes"),
+)
+_DRIVE_ROW = select(drives.c.tenant, drives.c.name).where(drives.c.drive_id == OF_DRIVE)
+
+
+class SqlUsage(SqlFamily):
+    """The catalogue's family of usage."""
+
+    async def fold_usage(self, limit: int) -> int:
+        async with self._db.read() as connection:
+            found = (await connection.execute(_CHANGES, {"p_limit": limit})).all()
+        return await self._fold(found) if found else 0
+
+    @transaction
+    async def _fold(self, connection: AsyncConnection, found: Sequence[Row[Any]]) -> int:
+        tenants = {row.drive_id: row.tenant for row in found}
+        for drive_id in sorted(tenants):
+            await self._ensure_total(connection, drive_id, tenants[drive_id])
+        # The locks exclude other folds of these drives. Read again under them: another fold may
+        # have deleted some of the changes.
+        await connection.execute(_LOCK_TOTALS, {"p_drive_ids": sorted(tenants)})
+        ids = [row.change_id for row in found]
+        left = await connection.execute(
+            select(usage_changes).where(usage_changes.c.change_id.in_(ids))
+        )
+        changes = left.all()
+        if not changes:
+            return 0
+        for drive_id in sorted({row.drive_id for row in changes}):
+            of_drive = [row for row in changes if row.drive_id == drive_id]
+            await connection.execute(
+                _ADD,
+                {
+                    "p_drive_id": drive_id,
+                    "p_bytes": sum(row.bytes for row in of_drive),
+                    "p_nodes": sum(row.nodes for row in of_drive),
+                },
+            )
+        await connection.execute(_DROP_CHANGES, {"p_ids": [row.change_id for row in changes]})
+        return len(changes)
+
+    async def drives_unreconciled(self, since: float, limit: int) -> Sequence[int]:
+        async with self._db.read() as connection:
+            rows = await connection.execute(_UNRECONCILED, {"p_since": since, "p_limit": limit})
+            return list(rows.scalars())
+
+    async def reconcile_usage(self, drive_id: int) -> UsageDifference | None:
+        key = {"p_drive_id": drive_id}
+        async with self._db.read() as connection:
+            # Without a lock first, because the sum over a large drive takes long.
+            compared = (await connection.execute(_COMPARE, key)).one()
+        has_difference = _difference(compared) != (0, 0)
+        return await self._reconcile(drive_id, has_difference)
+
+    @transaction
+    async def _reconcile(
+        self, connection: AsyncConnection, drive_id: int, has_difference: bool
+    ) -> UsageDifference | None:
+        key = {"p_drive_id": drive_id}
+        drive = (await connection.execute(_DRIVE_ROW, key)).one()
+        await self._ensure_total(connection, drive_id, drive.tenant)
+        difference = (0, 0)
+        if has_difference:
+            # Under the lock, so that of two sweepers only one corrects.
+            await connection.execute(_LOCK_TOTALS, {"p_drive_ids": [drive_id]})
+            difference = _difference((await connection.execute(_COMPARE, key)).one())
+            await connection.execute(
+                _ADD, {**key, "p_bytes": difference[0], "p_nodes": difference[1]}
+            )
+        await connection.execute(_RECONCILED, {**key, "p_now": await self._db.now(connection)})
+        if difference == (0, 0):
+            return None
+        return UsageDifference(drive.tenant, drive.name, *difference)
+
+    async def _ensure_total(self, connection: AsyncConnection, drive_id: int, tenant: str) -> None:
+        if (await connection.execute(_TOTAL_ROW, {"p_drive_id": drive_id})).first() is None:
+            await self._db.dialect.insert_if_absent(
+                connection,
+                usage_totals,
+                {
+                    "drive_id": drive_id,
+                    "tenant": tenant,
+                    "bytes": 0,
+                    "nodes": 0,
+                    "reconciled_at": 0.0,
+                },
+            )
+
+
+def change_step(tenant: str, drive_id: int, size: int, count: int) -> Step:
+    """Return the insertion of a change of usage as a batch step."""
+    values = {"tenant": tenant, "drive_id": drive_id, "bytes": size, "nodes": count}
+    return Step(_CHANGE, values)
+
+
+async def record_removal(
+    connection: AsyncConnection, tenant: str, drive_id: int, size: int
+) -> None:
+    """Take a node off the usage, in the transaction that makes it a tombstone."""
+    step = change_step(tenant, drive_id, -size, -1)
+    await connection.execute(step.statement, dict(step.values))
+
+
+async def usage_of(connection: AsyncConnection, tenant: str, drive_id: int) -> Usage:
+    statement = _TENANT_TOTALS if drive_id == TENANT_ROW else _DRIVE_TOTALS
+    key = {"p_tenant": tenant} if drive_id == TENANT_ROW else {"p_drive_id": drive_id}
+    row = (await connection.execute(statement, key)).one()
+    # MySQL sums to DECIMAL.
+    return Usage(int(row.bytes), int(row.nodes), int(row.reserved_bytes), int(row.open_uploads))
+
+
+def _difference(row: Row[Any]) -> tuple[int, int]:
+    """Return bytes and nodes that exist beyond those that were counted."""
+    return int(row.live_bytes) - int(row.bytes), int(row.live_nodes) - int(row.nodes)

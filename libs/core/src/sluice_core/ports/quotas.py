@@ -1,0 +1,110 @@
+"""Catalogue port: quotas of tenants and drives, their usage and reservations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Upper limits; 0 means no limit of this kind."""
+
+    max_bytes: int = 0
+    max_nodes: int = 0
+    max_open_uploads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What counts against a quota.
+
+    `bytes` and `nodes` are those of live nodes. `reserved_bytes` and `open_uploads` are those of
+    the reservations: of each open upload that began under a quota.
+    """
+
+    bytes: int = 0
+    nodes: int = 0
+    reserved_bytes: int = 0
+    open_uploads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReservation:
+    """Room that an open upload holds; `checked_at` by the database's clock."""
+
+    upload_id: str
+    tenant: str
+    size: int
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDifference:
+    """Correction of the usage of a drive: what the nodes have beyond what was counted."""
+
+    tenant: str
+    drive: str
+    bytes: int
+    nodes: int
+
+
+class QuotaCatalogue(Protocol):
+    """Quotas (ADR 0024). `drive` is the name of a drive, or empty for the whole tenant.
+
+    Usage plus reservations never exceed a limit, except by a limit that was lowered, by adopted
+    objects and by a counting error that reconciliation corrects. Methods that name a drive raise
+    `NotFound` DRIVE_NOT_FOUND.
+    """
+
+    async def set_quota(self, tenant: str, drive: str, quota: Quota) -> None:
+        """Set the limits. A quota without any limit is removed. Idempotent."""
+        ...
+
+    async def get_quota(self, tenant: str, drive: str) -> tuple[Quota, Usage]:
+        """Return limits and usage; the usage is counted without a quota too, but no reservation."""
+        ...
+
+    async def reserve(self, tenant: str, drive: str, upload_id: str, size: int) -> bool:
+        """Reserve room for `size` bytes, one node and one open upload.
+
+        A repeated call reserves nothing twice: the upload's reservation grows to `size` and never
+        shrinks. Return False without a change when neither the drive nor the tenant has a quota.
+
+        Raise `ResourceExhausted` QUOTA_EXCEEDED without a retry delay; its metadata has `scope`
+        (drive or tenant), `kind` (bytes, nodes or open_uploads), `limit`, `used`, `reserved` and
+        `requested`.
+        """
+        ...
+
+    async def release(self, tenant: str, upload_id: str, drive: str = "") -> None:
+        """Delete the upload's reservation, with `drive` only one in this drive. No-op without."""
+        ...
+
+    async def reservations_unchecked(
+        self, since: float, limit: int, offset: int = 0
+    ) -> Sequence[QuotaReservation]:
+        """Return reservations not checked since this time (of `now`), longest first."""
+        ...
+
+    async def reservation_checked(self, tenant: str, upload_id: str) -> None:
+        """Record that the upload of a reservation is open now."""
+        ...
+
+    async def fold_usage(self, limit: int) -> int:
+        """Fold at most `limit` changes of usage into the totals; return how many were folded."""
+        ...
+
+    async def drives_unreconciled(self, since: float, limit: int) -> Sequence[int]:
+        """Return row ids of drives whose usage was not compared with the nodes since this time."""
+        ...
+
+    async def reconcile_usage(self, drive_id: int) -> UsageDifference | None:
+        """Compare the usage of a drive with its live nodes, and correct it.
+
+        Return the correction, None when there was no difference.
+        """
+        ...

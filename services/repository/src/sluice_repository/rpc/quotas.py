@@ -1,0 +1,77 @@
+"""Use cases of quotas: limits and usage, and the reservations of the intake."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+from sluice_core.access.actions import Action
+from sluice_core.access.decisions import check_whole_tenant
+from sluice_core.access.principal import Principal
+from sluice_core.errors import InvalidArgument
+from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.quotas import Quota, Usage
+from sluice_core.uploads.model import MAX_OBJECT_BYTES
+from sluice_core.uploads.names import check_drive_name, check_upload_id
+from sluice_repository.rpc.access import DriveGuard
+
+MAX_LIMIT = 2**62
+"""Largest limit. The sum of two still fits into the database's integers."""
+
+
+class QuotaRegistry:
+    """The use cases of quotas. An empty name of a drive means the whole tenant.
+
+    All methods raise `InvalidArgument` for invalid values, `NotFound` DRIVE_NOT_FOUND,
+    `PermissionDenied` MISSING_SCOPE or NOT_GRANTED.
+    """
+
+    def __init__(self, catalogue: Catalogue, guard: DriveGuard) -> None:
+        self._catalogue = catalogue
+        self._guard = guard
+
+    async def set(self, principal: Principal, drive: str, quota: Quota) -> tuple[Quota, Usage]:
+        """Set the limits; 0 removes a limit. Idempotent.
+
+        Limits below the usage are allowed: they refuse new uploads and delete nothing.
+        """
+        if not all(0 <= limit <= MAX_LIMIT for limit in astuple(quota)):
+            raise InvalidArgument(
+                "BAD_QUOTA",
+                f"A limit of a quota is 1 to {MAX_LIMIT}, or 0 for no limit.",
+                field="quota",
+            )
+        await self._check(principal, Action.SET_QUOTA, drive)
+        await self._catalogue.set_quota(principal.tenant, drive, quota)
+        return await self._catalogue.get_quota(principal.tenant, drive)
+
+    async def get(self, principal: Principal, drive: str) -> tuple[Quota, Usage]:
+        await self._check(principal, Action.GET_USAGE, drive)
+        return await self._catalogue.get_quota(principal.tenant, drive)
+
+    async def reserve(self, principal: Principal, drive: str, upload_id: str, size: int) -> bool:
+        """Reserve room for an upload of the caller; return whether a quota applies.
+
+        Raise `ResourceExhausted` QUOTA_EXCEEDED.
+        """
+        check_upload_id(upload_id)
+        if not 0 <= size <= MAX_OBJECT_BYTES:
+            raise InvalidArgument(
+                "BAD_RESERVATION", f"Reserve 0 to {MAX_OBJECT_BYTES} bytes.", field="bytes"
+            )
+        await self._guard.check(principal, Action.RESERVE_QUOTA, check_drive_name(drive))
+        return await self._catalogue.reserve(principal.tenant, drive, upload_id, size)
+
+    async def release(self, principal: Principal, drive: str, upload_id: str) -> None:
+        """Give the room of an upload in this drive back. Idempotent.
+
+        At worst the room of an open upload is lost with it: its commit then needs room anew.
+        """
+        check_upload_id(upload_id)
+        await self._guard.check(principal, Action.RELEASE_QUOTA, check_drive_name(drive))
+        await self._catalogue.release(principal.tenant, upload_id, drive)
+
+    async def _check(self, principal: Principal, action: Action, drive: str) -> None:
+        if drive:
+            await self._guard.check(principal, action, check_drive_name(drive))
+        else:
+            check_whole_tenant(principal)
