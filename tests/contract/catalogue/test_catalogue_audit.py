@@ -13,6 +13,7 @@ from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.audit import AuditCursor, AuditFilter
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from sluice_core.ports.quotas import Quota
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 ANN = Grantee(GranteeKind.SUBJECT, "ann")
@@ -231,3 +232,14 @@ async def test_overlong_texts_are_cut(catalogue: Catalogue) -> None:
     (found,) = await log_of(catalogue)
     lengths = [len(text) for text in (found.subject, found.object, found.outcome, found.peer)]
     assert lengths == [255, 512, 64, 64]
+
+
+async def test_a_changed_quota_leaves_one_entry(catalogue: Catalogue) -> None:
+    entry = replace(ENTRY, action="SetQuota", object="tenant max_bytes=5")
+    for _ in range(2):
+        await catalogue.set_quota(TENANT, "", Quota(max_bytes=5), audit=entry)
+    assert [one.object for one in await log_of(catalogue)] == ["tenant max_bytes=5"]
+    with pytest.raises(NotFound):
+        await catalogue.set_quota(TENANT, "none", Quota(max_bytes=5), audit=entry)
+    await catalogue.set_quota(TENANT, "", Quota(), audit=replace(entry, object="tenant"))
+    assert [one.object for one in await log_of(catalogue)] == ["tenant", "tenant max_bytes=5"]

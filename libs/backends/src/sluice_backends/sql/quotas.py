@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.dialect import Step
 from sluice_backends.sql.grants import find_drive
@@ -26,6 +27,7 @@ from sluice_backends.sql.schema import (
     quotas,
 )
 from sluice_backends.sql.usage import OF_DRIVE, OF_TENANT, TENANT_ROW, change_step, usage_of
+from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import ResourceExhausted
 from sluice_core.ports.catalogue import NodeCommit
 from sluice_core.ports.quotas import (
@@ -84,11 +86,20 @@ class SqlQuotas(SqlFamily):
 
     @transaction
     async def set_quota(
-        self, connection: AsyncConnection, tenant: str, drive: str, quota: Quota
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        drive: str,
+        quota: Quota,
+        *,
+        audit: AuditEntry | None = None,
     ) -> None:
         # Shared: the drive is not deleted meanwhile.
         drive_id = await _drive_id(connection, tenant, drive, share=True)
         key = {"p_tenant": tenant, "p_drive_id": drive_id}
+        row = (await connection.execute(_QUOTA, key)).one_or_none()
+        if quota == (Quota() if row is None else _quota_of(row)):
+            return
         await connection.execute(_DROP_QUOTA, key)
         if quota != Quota():
             await connection.execute(
@@ -101,6 +112,7 @@ class SqlQuotas(SqlFamily):
                     "max_open_uploads": quota.max_open_uploads,
                 },
             )
+        await append_entries(self._db, connection, audit)
 
     async def get_quota(self, tenant: str, drive: str) -> tuple[Quota, Usage]:
         async with self._db.read() as connection:

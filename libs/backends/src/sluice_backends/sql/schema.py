@@ -3,6 +3,8 @@
 Migrations create the tables; a test compares both.
 """
 
+# Size: the tables refer to each other, and a test compares all of them with the migrations.
+
 from __future__ import annotations
 
 from typing import Any

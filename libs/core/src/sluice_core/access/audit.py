@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ AUDITED: Final = frozenset(
         Action.DELETE_DRIVE,
         Action.GRANT_DRIVE,
         Action.REVOKE_DRIVE,
+        Action.SET_QUOTA,
         Action.UPDATE_NODE,
         Action.DELETE_NODE,
         Action.GET_DOWNLOAD_URL,
@@ -45,9 +47,9 @@ MAX_OUTCOME_CHARACTERS: Final = 64
 class AuditEntry:
     """One entry of the log. It names no person but the subject, and holds no part of a token.
 
-    `object`: `drive/NAME` or `node/ID`, with the receiver of a role; empty when none was named
-    validly. `peer`: host of the caller, without its port. `count`: equal refusals that this entry
-    stands for. `occurred_at`: Unix seconds, None for the time of the transaction.
+    `object`: `drive/NAME` or `node/ID`, with the receiver of a role, or `tenant` for its quota;
+    empty when none was named validly. `peer`: host of the caller, without its port. `count`: equal
+    refusals that this entry stands for. `occurred_at`: Unix seconds, None for the time of the transaction.
     """
 
     tenant: str
@@ -117,6 +119,12 @@ def drive_object(name: str, detail: str = "") -> str:
     except InvalidArgument:
         return ""
     return f"drive/{name} {detail}".rstrip()
+
+
+def quota_object(drive: str, limits: Mapping[str, int]) -> str:
+    """Return the object of a quota: the drive, or the tenant for an empty name, and the limits."""
+    listed = " ".join(f"{name}={limit}" for name, limit in limits.items())
+    return drive_object(drive, listed) if drive else f"tenant {listed}"
 
 
 def grant_object(name: str, grantee: Grantee, role: Role | None = None) -> str:

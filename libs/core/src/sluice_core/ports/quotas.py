@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sluice_core.access.audit import AuditEntry
+
 QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
 
 
@@ -60,8 +62,14 @@ class QuotaCatalogue(Protocol):
     `NotFound` DRIVE_NOT_FOUND.
     """
 
-    async def set_quota(self, tenant: str, drive: str, quota: Quota) -> None:
-        """Set the limits. A quota without any limit is removed. Idempotent."""
+    async def set_quota(
+        self, tenant: str, drive: str, quota: Quota, *, audit: AuditEntry | None = None
+    ) -> None:
+        """Set the limits. A quota without any limit is removed. Idempotent.
+
+        Args:
+            audit: entry to append if anything changes.
+        """
         ...
 
     async def get_quota(self, tenant: str, drive: str) -> tuple[Quota, Usage]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 
 from sluice_core.access.actions import Action
+from sluice_core.access.audit import audited, quota_object
 from sluice_core.access.decisions import check_whole_tenant
 from sluice_core.access.principal import Principal
 from sluice_core.errors import InvalidArgument
@@ -40,8 +41,9 @@ class QuotaRegistry:
                 f"A limit of a quota is 1 to {MAX_LIMIT}, or 0 for no limit.",
                 field="quota",
             )
+        audit = audited(Action.SET_QUOTA, quota_object(drive, asdict(quota)))
         await self._check(principal, Action.SET_QUOTA, drive)
-        await self._catalogue.set_quota(principal.tenant, drive, quota)
+        await self._catalogue.set_quota(principal.tenant, drive, quota, audit=audit)
         return await self._catalogue.get_quota(principal.tenant, drive)
 
     async def get(self, principal: Principal, drive: str) -> tuple[Quota, Usage]:
