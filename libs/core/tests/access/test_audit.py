@@ -24,8 +24,10 @@ UPLOADS = {
     Action.UPLOAD_STREAM,
     Action.COMPLETE_UPLOAD,
     Action.ABORT_UPLOAD,
+    Action.RESERVE_QUOTA,
+    Action.RELEASE_QUOTA,
 }
-"""Uploads have their events."""
+"""Steps of uploads, which have their events."""
 
 
 def test_every_change_is_audited() -> None:

@@ -49,7 +49,8 @@ class AuditEntry:
 
     `object`: `drive/NAME` or `node/ID`, with the receiver of a role, or `tenant` for its quota;
     empty when none was named validly. `peer`: host of the caller, without its port. `count`: equal
-    refusals that this entry stands for. `occurred_at`: Unix seconds, None for the time of the transaction.
+    refusals that this entry stands for. `occurred_at`: Unix seconds, None for the time of the
+    transaction.
     """
 
     tenant: str
