@@ -40,6 +40,6 @@ class S3Account:
             "SLUICE_S3__ACCESS_KEY": self.access_key,
             "SLUICE_S3__SECRET_KEY": self.secret_key,
         }
-        return (
-            settings if self.ca_file is None else {**settings, "SLUICE_S3__CA_BUNDLE": self.ca_file}
-        )
+        if self.ca_file is not None:
+            settings["SLUICE_S3__CA_BUNDLE"] = self.ca_file
+        return settings

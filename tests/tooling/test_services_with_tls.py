@@ -21,6 +21,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy.engine import make_url
 
 from sluice_common.settings import load_settings
 from support.redis_server import binary
@@ -150,9 +151,8 @@ def test_damaged_tls_file_is_replaced(tmp_path: Path, name: str) -> None:
     files = tls.prepare(tmp_path)
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.paths.cert, files.paths.key)
     ssl.create_default_context(cafile=files.paths.ca)
-    assert (
-        files.keystore.read_bytes() == files.paths.key.read_bytes() + files.paths.cert.read_bytes()
-    )
+    expected = files.paths.key.read_bytes() + files.paths.cert.read_bytes()
+    assert files.keystore.read_bytes() == expected
 
 
 @pytest.mark.parametrize(("first", "second"), [("", "1"), ("1", "")])
@@ -201,8 +201,16 @@ def test_all_services_speak_tls_alone(
         monkeypatch.setenv(name, value)
     assert load_settings().to_kafka_options().uses_tls
 
+    mysql.connect(facts["mysql"]).close()
+    url = make_url(facts["mysql"]["url"])
     with pytest.raises(pymysql.err.OperationalError):
-        mysql.connect({"url": facts["mysql"]["url"]})
+        pymysql.connect(
+            host=url.host,
+            port=url.port or 0,
+            user=url.username,
+            password=str(url.password),
+            ssl_disabled=True,
+        )
     client = AdminClient({"bootstrap.servers": facts["kafka"]["bootstrap_servers"]})
     with pytest.raises(KafkaException):
         client.list_topics(timeout=5)
