@@ -118,7 +118,7 @@ class Services(Deployment):
             "SLUICE_BUCKET": self.bucket,
             "SLUICE_REDIS__URL": self.redis.url,
             **s3_server.s3_account().settings(),
-            "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers(),
+            **kafka.shared_broker().settings,
             "SLUICE_KAFKA__PARTITIONS": "3",
             "SLUICE_MYSQL__URL": self.mysql_url,
         }
