@@ -18,6 +18,10 @@ MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 ARGS ?=
 # Start the services that do not run yet; stop them afterwards.
 WITH_SERVICES := $(BIN)/python tools/services.py run --
+# services-up: 1 for servers that speak TLS alone.
+TLS ?=
+# End-to-end tests that use services, for the run on services with TLS.
+TLS_TESTS := tests/e2e -m "" -k "services or test_phases or test_photos or test_direct_photos or test_tls_everywhere"
 # Servers that `make peers` fetches or builds; by default those that take less than a minute.
 PEERS ?=
 # S3 servers besides SeaweedFS, and the tests that run on them.
@@ -32,7 +36,7 @@ BUSY ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
-        test-containers test-valkey test-peers check-images peers test-model test-repeat test-changed \
+        test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
         test-long coverage check fmt lint types layers proto proto-check lock bench \
         bench-quick clean
 
@@ -79,8 +83,8 @@ run: $(VENV)/.run ## Serve on this machine (Ctrl-C stops); data goes to var/data
 demo: $(VENV)/.run ## Start a server, upload files and photos of this machine, download and compare them
 	@$(BIN)/python -m tools.demo $(ARGS)
 
-services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server on this machine, print settings
-	@$(BIN)/python tools/services.py up
+services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server, print settings; TLS=1: with TLS alone
+	@$(if $(TLS),SLUICE_SERVICES_TLS=$(TLS)) $(BIN)/python tools/services.py up
 
 services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 	@$(BIN)/python tools/services.py down
@@ -128,6 +132,10 @@ test-peers: $(VENV)/.dev ## Run the S3 and end-to-end tests on MinIO and versity
 	  SLUICE_SERVICES_S3=$$kind SLUICE_SERVICES_DIR=var/services-$$kind $(WITH_SERVICES) \
 	    $(BIN)/python -m pytest $(S3_TESTS) -m "" -k "not embedded" -n $(JOBS) $(ARGS) || exit 1; \
 	done
+
+test-tls: $(VENV)/.dev ## Run the end-to-end tests on services with TLS alone
+	SLUICE_SERVICES_TLS=1 SLUICE_SERVICES_DIR=$${SLUICE_SERVICES_DIR:-var/services-tls} $(WITH_SERVICES) \
+	  $(BIN)/python -m pytest $(TLS_TESTS) -n $(JOBS) --dist worksteal -o faulthandler_timeout=1000 $(ARGS)
 
 check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, run the container suite, test on MySQL
 	$(BIN)/python -m tools.images check $(ARGS)

@@ -9,15 +9,16 @@ import grpc.aio
 import pytest
 
 from support.cli import Sluice
-from support.deployments import KINDS, Deployment, deployment
+from support.deployments import KINDS, Deployment
 from support.server import StandaloneServer
+from support.shared_services import end_to_end_deployment
 from support.wire import CHANNEL_OPTIONS, WireClient
 
 
 @pytest.fixture(params=KINDS)
 def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
     """Provide backends for a test that starts its own servers."""
-    with deployment(request.param, tmp_path) as backends:
+    with end_to_end_deployment(request.param, tmp_path) as backends:
         yield backends
 
 
@@ -27,7 +28,7 @@ def server(
 ) -> Iterator[StandaloneServer]:
     """Run one server that is shared by the tests of a module."""
     with (
-        deployment(request.param, tmp_path_factory.mktemp("server")) as backends,
+        end_to_end_deployment(request.param, tmp_path_factory.mktemp("server")) as backends,
         backends.serving() as running,
     ):
         yield running

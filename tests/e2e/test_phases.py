@@ -16,7 +16,6 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2
-from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.combinations import (
     SUPPORTED_COMBINATIONS,
     BackendCombination,
@@ -28,8 +27,9 @@ from sluice_core.combinations import (
 )
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from support import kafka, s3_server
-from support.deployments import Services, deployment
+from support.deployments import Deployment, Services
 from support.processes import ServiceProcess
+from support.shared_services import SharedServices, end_to_end_deployment
 from support.wire import CHANNEL_OPTIONS, WireClient, cut
 
 MIB = 1024 * 1024
@@ -59,13 +59,13 @@ class Running:
     """A deployment of one intake and, if the combination needs it, one repository."""
 
     combination: BackendCombination
-    services: Services
+    services: Services | SharedServices
     intake: ServiceProcess
     repository: ServiceProcess | None
 
 
 def settings_of(
-    combination: BackendCombination, services: Services, folder: Path
+    combination: BackendCombination, services: Deployment, folder: Path
 ) -> Mapping[str, str]:
     return {
         **services.settings,
@@ -82,8 +82,8 @@ def settings_of(
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
     combination: BackendCombination = request.param
     with ExitStack() as stack:
-        services = stack.enter_context(deployment(Services.name, tmp_path))
-        assert isinstance(services, Services)
+        services = stack.enter_context(end_to_end_deployment(Services.name, tmp_path))
+        assert isinstance(services, Services | SharedServices)
         settings = settings_of(combination, services, tmp_path)
         repository = None
         if combination.chunk_transport is not ChunkTransport.LOCAL:
@@ -106,7 +106,7 @@ async def events_of(node_id: str, count: int) -> list[str]:
 
     Events that the relay published again under the same id are counted once.
     """
-    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers())
+    options = kafka.shared_broker().options
     async with asyncio.timeout(60):
         while True:
             records = await kafka.records_in(options, UPLOADS_TOPIC)
@@ -153,8 +153,8 @@ async def test_combination_completes_an_upload(running: Running) -> None:
 async def test_standalone_combination_completes_an_upload(
     combination: BackendCombination, tmp_path: Path
 ) -> None:
-    with deployment(Services.name, tmp_path) as services:
-        assert isinstance(services, Services)
+    with end_to_end_deployment(Services.name, tmp_path) as services:
+        assert isinstance(services, Services | SharedServices)
         with services.serving(settings_of(combination, services, services.data_dir)) as server:
             async with calling(server.address) as client:
                 opened = await client.initiate("a/photo.jpg", chunk_size=MIB)

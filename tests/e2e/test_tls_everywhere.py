@@ -14,7 +14,7 @@ import pytest
 
 from sluice.repository.v1 import repository_pb2
 from sluice.upload.v1 import upload_pb2
-from support import mysql_server, s3_server
+from support import mysql_server, s3_server, services
 from support.certificates import Authority, write_tls
 from support.deployments import Services
 from support.kafka_tls import PASSWORD, USER, TlsKafkaBroker
@@ -22,6 +22,7 @@ from support.pictures import exif, quadrants, saved
 from support.processes import ServiceProcess
 from support.redis_server import RedisServer
 from support.redis_tls import tls_redis
+from support.shared_services import shared_services
 from support.tls_terminator import terminating_tls
 from support.waiting import until
 from support.wire import CHANNEL_OPTIONS, WireClient, cut
@@ -37,6 +38,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 @pytest.fixture
 def backends(tmp_path: Path) -> Iterator[Mapping[str, str]]:
     """Yield the settings of backends that verified TLS alone reaches."""
+    if services.use_tls():
+        with shared_services(tmp_path) as shared:
+            yield shared.settings
+        return
     paths = write_tls(tmp_path / "server", AUTHORITY, AUTHORITY.issue())
     account = s3_server.s3_account()
     s3_port = urlsplit(account.endpoint_url).port
@@ -44,7 +49,7 @@ def backends(tmp_path: Path) -> Iterator[Mapping[str, str]]:
     (tmp_path / "redis").mkdir()
     (tmp_path / "kafka").mkdir()
     with ExitStack() as stack:
-        services = Services(tmp_path, stack.enter_context(RedisServer()))
+        plain = Services(tmp_path, stack.enter_context(RedisServer()))
         redis = stack.enter_context(tls_redis(tmp_path / "redis", AUTHORITY))
         https_port = stack.enter_context(terminating_tls(paths, s3_port))
         broker = TlsKafkaBroker(tmp_path / "kafka", AUTHORITY, {"tls": AUTHORITY.issue()})
@@ -52,11 +57,11 @@ def backends(tmp_path: Path) -> Iterator[Mapping[str, str]]:
         asyncio.run(broker.start())
         mysql_ca = mysql_server.shared_server().ca_file
         yield {
-            **services.settings,
+            **plain.settings,
             "SLUICE_REDIS__URL": f"{redis}/0?ssl_ca_certs={paths.ca}",
             "SLUICE_S3__ENDPOINT_URL": f"https://127.0.0.1:{https_port}",
             "SLUICE_S3__CA_BUNDLE": str(paths.ca),
-            "SLUICE_MYSQL__URL": f"{services.mysql_url}?ssl_ca={mysql_ca}",
+            "SLUICE_MYSQL__URL": f"{plain.mysql_url}?ssl_ca={mysql_ca}",
             "SLUICE_KAFKA__BOOTSTRAP_SERVERS": broker.tls_options("tls").bootstrap_servers,
             "SLUICE_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
             "SLUICE_KAFKA__SASL_MECHANISM": "PLAIN",

@@ -109,7 +109,6 @@ class Services(Deployment):
 
     @property
     def settings(self) -> Mapping[str, str]:
-        account = s3_server.s3_account()
         return {
             "SLUICE_COORDINATION": "redis",
             "SLUICE_CHUNK_TRANSPORT": "redis",
@@ -118,10 +117,8 @@ class Services(Deployment):
             "SLUICE_CATALOGUE": "mysql",
             "SLUICE_BUCKET": self.bucket,
             "SLUICE_REDIS__URL": self.redis.url,
-            "SLUICE_S3__ENDPOINT_URL": account.endpoint_url,
-            "SLUICE_S3__ACCESS_KEY": account.access_key,
-            "SLUICE_S3__SECRET_KEY": account.secret_key,
-            "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers(),
+            **s3_server.s3_account().settings(),
+            **kafka.shared_broker().settings,
             "SLUICE_KAFKA__PARTITIONS": "3",
             "SLUICE_MYSQL__URL": self.mysql_url,
         }

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from sluice.events.v1 import uploads_pb2
+from sluice_backends.kafka.connection import client_arguments
 from sluice_backends.kafka.headers import from_message
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.ports.event_publisher import EventRecord
@@ -23,10 +24,15 @@ TYPE = "sluice.events.v1.UploadFailed"
 
 def bootstrap_servers() -> str:
     """Return the tests' broker; skip with the mock, which has no topic administration."""
+    return shared_broker().bootstrap_servers
+
+
+def shared_broker() -> services.KafkaFacts:
+    """Return the tests' broker with how to reach it; skip as `bootstrap_servers` does."""
     facts = services.kafka()
     if facts.kind == "mock":
         pytest.skip("the Kafka mock cannot create topics; install Java and Maven")
-    return facts.bootstrap_servers
+    return facts
 
 
 def unique_name(what: str = "topic") -> str:
@@ -60,7 +66,7 @@ def failed(topic: str, key: str, number: int, *, detail: str = "") -> EventRecor
 
 async def make_topic(options: KafkaOptions, topic: str, partitions: int, **settings: str) -> None:
     """Create a topic without the code under test; `_` in setting names is a dot."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
+    admin = AIOKafkaAdminClient(**client_arguments(options))
     await admin.start()
     try:
         named = {name.replace("_", "."): value for name, value in settings.items()}
@@ -72,7 +78,7 @@ async def make_topic(options: KafkaOptions, topic: str, partitions: int, **setti
 
 async def partitions_of(options: KafkaOptions, topic: str) -> int:
     """Return the number of partitions of a topic; 0 without the topic."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
+    admin = AIOKafkaAdminClient(**client_arguments(options))
     await admin.start()
     try:
         (described,) = await admin.describe_topics([topic])
@@ -88,9 +94,7 @@ async def put(
     max_request_size: int = 32 * 1024 * 1024,
 ) -> None:
     """Write raw messages: key, value, headers."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=list(options.servers), max_request_size=max_request_size
-    )
+    producer = AIOKafkaProducer(**client_arguments(options), max_request_size=max_request_size)
     await producer.start()
     try:
         for key, value, headers in messages:
@@ -104,7 +108,7 @@ async def ends_of(options: KafkaOptions, topic: str) -> dict[TopicPartition, int
     partitions = [TopicPartition(topic, n) for n in range(await partitions_of(options, topic))]
     if not partitions:
         return {}  # the topic does not exist yet
-    consumer = AIOKafkaConsumer(bootstrap_servers=list(options.servers), enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**client_arguments(options), enable_auto_commit=False)
     await consumer.start()
     try:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
@@ -120,7 +124,7 @@ async def begin_at(
     if not offsets:
         return  # the topic does not exist yet: every group begins at its start
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
+        **client_arguments(options), group_id=group, enable_auto_commit=False
     )
     consumer.assign(list(offsets))
     await consumer.start()
@@ -132,7 +136,7 @@ async def begin_at(
 
 async def forget_members(options: KafkaOptions, group: str) -> None:
     """Remove killed members from the group at once instead of after the session timeout."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=list(options.servers))
+    admin = AIOKafkaAdminClient(**client_arguments(options))
     await admin.start()
     try:
         coordinator = await admin.find_coordinator(group)
@@ -153,7 +157,7 @@ async def messages_in(
         since: start offsets instead of the beginning; partitions not in it are new.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=list(options.servers),
+        **client_arguments(options),
         enable_auto_commit=False,
         max_partition_fetch_bytes=32 * 1024 * 1024,
     )
@@ -190,7 +194,7 @@ async def records_in(
 async def committed(options: KafkaOptions, group: str, partition: TopicPartition) -> int | None:
     """Return the committed offset of a group."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=list(options.servers), group_id=group, enable_auto_commit=False
+        **client_arguments(options), group_id=group, enable_auto_commit=False
     )
     consumer.assign([partition])
     await consumer.start()

@@ -26,7 +26,7 @@ from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.model import ObjectRef
 from sluice_processor.metrics import ProcessorMetrics
 from support import kafka as kafka_support
-from support import mysql_server, s3_server
+from support import mysql_server, s3_server, services
 from support.commits import DRIVE, TENANT, finished_upload
 from support.environment import process_environment
 from support.processes import ServiceProcess
@@ -107,9 +107,8 @@ async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
 
     `more` are further settings of the processors.
     """
-    account = s3_server.s3_account()
     bucket = await s3_server.new_bucket()
-    url = mysql_server.shared_server().create_database()
+    url = await _empty_database()
     await migrate(url)
     group = kafka_support.unique_name("processor")
     settings = {
@@ -119,10 +118,8 @@ async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
         "SLUICE_EVENTS": "kafka",
         "SLUICE_CATALOGUE": "mysql",
         "SLUICE_BUCKET": bucket,
-        "SLUICE_S3__ENDPOINT_URL": account.endpoint_url,
-        "SLUICE_S3__ACCESS_KEY": account.access_key,
-        "SLUICE_S3__SECRET_KEY": account.secret_key,
-        "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka_support.bootstrap_servers(),
+        **s3_server.s3_account().settings(),
+        **kafka_support.shared_broker().settings,
         "SLUICE_MYSQL__URL": url,
         "SLUICE_PROCESSOR__GROUP": group,
         "SLUICE_PROCESSOR__WORKERS": "1",
@@ -146,6 +143,12 @@ async def photo_stage(folder: Path, **more: str) -> AsyncIterator[Stage]:
         ends = await kafka_support.ends_of(options, UPLOADS_TOPIC)
         await kafka_support.begin_at(options, group, ends)
         yield Stage(folder, settings, catalogue, objects, publisher, bucket, options, group)
+
+
+async def _empty_database() -> str:
+    if services.use_tls():
+        return await services.fresh_database()
+    return mysql_server.shared_server().create_database()
 
 
 @asynccontextmanager

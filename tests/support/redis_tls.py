@@ -9,9 +9,7 @@ from pathlib import Path
 from support.certificates import Authority, Issued, TlsPaths, write_tls
 from support.redis_server import RedisServer, free_port
 from support.tls_terminator import terminating_tls
-
-_WITHOUT_TLS = "Failed finding TLS support"
-"""Logged by a server without TLS support that is given a TLS port."""
+from tools.backends.redis import WITHOUT_TLS
 
 
 @contextmanager
@@ -38,7 +36,7 @@ def tls_redis(
     try:
         server.start()
     except RuntimeError as error:
-        if _WITHOUT_TLS not in str(error):
+        if WITHOUT_TLS not in str(error):
             raise
         with RedisServer() as plain, terminating_tls(TlsPaths(folder), plain.port, port):
             yield url

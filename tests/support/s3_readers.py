@@ -16,7 +16,8 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
 from sluice_backends.s3.client import open_client
-from support.s3_server import READER, S3Account
+from support.s3_account import S3Account
+from support.s3_server import READER
 
 _READING = ["s3:GetObject", "s3:ListBucket"]
 

@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -19,15 +18,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from sluice_backends.s3.client import S3Client, open_client
-from sluice_backends.s3.options import RetryOptions, S3Options
+from support import services
 from support.missing import missing
 from support.redis_server import free_port
+from support.s3_account import S3Account
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.ports import PortPicker
 from tools.backends.s3_servers import CHOICE, STARTERS, Account, Start, find_server
+from tools.backends.tls import ServerTls
 
 _START_SECONDS = 60.0
 READER = ("reader", "reader-secret")
@@ -35,26 +35,6 @@ READER = ("reader", "reader-secret")
 _BUCKETS = count(time.time_ns())
 _FEW_VOLUMES = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 """By default each bucket creates seven, and a test run creates many buckets."""
-QUICK = RetryOptions(attempts=4, total_seconds=5.0, wait_initial_seconds=0.01, wait_max_seconds=0.1)
-
-
-@dataclass(frozen=True, slots=True)
-class S3Account:
-    """The address of a server and the keys of its administrator."""
-
-    endpoint_url: str
-    access_key: str
-    secret_key: str
-    kind: str
-
-    def options(self, **changes: Any) -> S3Options:
-        options = S3Options(
-            endpoint_url=self.endpoint_url,
-            access_key=SecretStr(self.access_key),
-            secret_key=SecretStr(self.secret_key),
-            retry=QUICK,
-        )
-        return replace(options, **changes)
 
 
 class _Ports(PortPicker):
@@ -71,7 +51,7 @@ class _OwnServer:
         self._folder = folder
         account = Account("sluice", "sluice-secret")
         starter = _seaweedfs if kind == "seaweedfs" else STARTERS[kind]
-        self._start = starter(program, folder, account, _Ports(), {})
+        self._start = starter(program, folder, account, _Ports(), {}, None)
         self.account = S3Account(
             f"http://127.0.0.1:{self._start.ports['s3']}",
             account.access_key,
@@ -107,7 +87,12 @@ class _OwnServer:
 
 
 def _seaweedfs(
-    program: str, folder: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+    program: str,
+    folder: Path,
+    account: Account,
+    ports: PortPicker,
+    before: Mapping[str, int],
+    tls: ServerTls | None = None,
 ) -> Start:
     """Return the command of `weed server -s3`, all in one process, with a read-only account."""
     identities = [
@@ -156,13 +141,16 @@ def s3_account() -> S3Account:
 
     SLUICE_SERVICES_S3 chooses SeaweedFS (the default), MinIO or versitygw. SLUICE_TEST_S3 names a
     server that runs elsewhere, as JSON: {"endpoint_url", "access_key", "secret_key", "kind"}.
-    Without a server the test skips; it fails in CI or if the server was requested by name.
+    In a run on services with TLS it is that of the state directory. Without a server the test
+    skips; it fails in CI or if the server was requested by name.
     """
     try:
         if named := os.environ.get("SLUICE_TEST_S3"):
             elsewhere = S3Account(**json.loads(named))
             CHOICE.check("s3", {"kind": elsewhere.kind})
             return elsewhere
+        if services.use_tls():
+            return services.s3()
         kind, program = find_server()
     except ChoiceError as error:
         pytest.fail(str(error))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from sluice_backends.kafka.options import KafkaOptions, SecurityProtocol
 from sluice_backends.s3.client import open_client
 from support.missing import missing
-from support.s3_server import S3Account
+from support.s3_account import S3Account
+from tools.backends import mysql, tls
+from tools.backends.environment import settings
 from tools.backends.errors import ChoiceError
 from tools.backends.supervisor import SERVICES
 
@@ -30,6 +32,9 @@ class KafkaFacts:
 
     bootstrap_servers: str
     kind: str
+    settings: Mapping[str, str]
+    """Environment variables of a service that uses it."""
+    options: KafkaOptions
 
 
 def redis_url() -> str:
@@ -42,36 +47,46 @@ def mysql_url() -> str:
 
 
 def kafka() -> KafkaFacts:
-    facts = _facts("kafka")
-    return KafkaFacts(facts["bootstrap_servers"], facts["kind"])
+    facts = dict(_facts("kafka"))
+    servers, ca_file = facts["bootstrap_servers"], facts.get("ca_file")
+    options = KafkaOptions(servers)
+    if ca_file is not None:
+        protocol = SecurityProtocol(facts["security_protocol"])
+        options = replace(options, security_protocol=protocol, ca_file=Path(ca_file))
+    return KafkaFacts(servers, facts["kind"], settings({"kafka": facts}), options)
 
 
 def s3() -> S3Account:
     facts = _facts("s3")
-    return S3Account(facts["endpoint_url"], facts["access_key"], facts["secret_key"], facts["kind"])
+    return S3Account(
+        facts["endpoint_url"],
+        facts["access_key"],
+        facts["secret_key"],
+        facts["kind"],
+        facts.get("ca_file"),
+    )
+
+
+def use_tls() -> bool:
+    """Return whether this test run uses services with TLS (SLUICE_SERVICES_TLS=1)."""
+    return tls.wanted()
 
 
 async def fresh_database() -> str:
     """Create an empty database and return its URL."""
-    shared = make_url(mysql_url())
     name = f"test_{secrets.token_hex(6)}"
-    engine = create_async_engine(shared)
-    try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-    finally:
-        await engine.dispose()
-    return shared.set(database=name).render_as_string(hide_password=False)
+    await asyncio.to_thread(_execute, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    return make_url(mysql_url()).set(database=name).render_as_string(hide_password=False)
 
 
 async def drop_database(url: str) -> None:
     """Remove a database of `fresh_database`."""
-    engine = create_async_engine(mysql_url())
-    try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"DROP DATABASE IF EXISTS {make_url(url).database}"))
-    finally:
-        await engine.dispose()
+    await asyncio.to_thread(_execute, f"DROP DATABASE IF EXISTS {make_url(url).database}")
+
+
+def _execute(statement: str) -> None:
+    with mysql.connect(dict(_facts("mysql"))) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
 
 
 async def fresh_bucket() -> str:
@@ -110,9 +125,14 @@ def _facts(service: str) -> Mapping[str, str]:
     if facts is None:
         missing(f"no {service} runs for tests: `make services-up` starts one")
     choice = SERVICES[service].choice
-    if choice is not None:
-        try:
+    try:
+        if choice is not None:
             choice.check(service, dict(facts))
-        except ChoiceError as error:
-            pytest.fail(str(error))
+        if ("ca_file" in facts) != use_tls():
+            raise ChoiceError(
+                f"the {service} for tests runs {'without' if use_tls() else 'with'} TLS: run "
+                "`make test-tls` for tests with TLS, or choose another SLUICE_SERVICES_DIR"
+            )
+    except ChoiceError as error:
+        pytest.fail(str(error))
     return facts

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from redis import Redis
 
 from sluice_backends.s3.client import open_client
-from support.deployments import Deployment, run_in_thread
+from support import services
+from support.deployments import Deployment, Services, deployment, run_in_thread
 from support.services import (
     drop_bucket,
     drop_database,
@@ -21,8 +24,10 @@ from support.services import (
     s3,
 )
 
-# Of Redis's sixteen databases; the first is left to manual trials.
-_free_numbers: Final = set(range(1, 16))
+_WORKERS: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+# Of Redis's sixteen databases; the first is left to manual trials. Test processes share the rest.
+_free_numbers: Final = set(range(1 + _WORKER, 16, _WORKERS))
 
 
 class SharedServices(Deployment):
@@ -36,9 +41,8 @@ class SharedServices(Deployment):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        server, _, _ = redis_url().rpartition("/")
         self._number = _free_numbers.pop()
-        self.redis_url = f"{server}/{self._number}"
+        self.redis_url = urlsplit(redis_url())._replace(path=f"/{self._number}").geturl()
         with self.redis() as client:
             client.flushdb()
         self.bucket = run_in_thread(fresh_bucket())
@@ -54,10 +58,8 @@ class SharedServices(Deployment):
             "SLUICE_CATALOGUE": "mysql",
             "SLUICE_BUCKET": self.bucket,
             "SLUICE_REDIS__URL": self.redis_url,
-            "SLUICE_S3__ENDPOINT_URL": s3().endpoint_url,
-            "SLUICE_S3__ACCESS_KEY": s3().access_key,
-            "SLUICE_S3__SECRET_KEY": s3().secret_key,
-            "SLUICE_KAFKA__BOOTSTRAP_SERVERS": kafka().bootstrap_servers,
+            **s3().settings(),
+            **kafka().settings,
             "SLUICE_KAFKA__PARTITIONS": "3",
             "SLUICE_MYSQL__URL": self.mysql_url,
         }
@@ -98,6 +100,17 @@ def shared_services(folder: Path) -> Iterator[SharedServices]:
         yield deployment
     finally:
         deployment.remove()
+
+
+@contextmanager
+def end_to_end_deployment(kind: str, folder: Path) -> Iterator[Deployment]:
+    """Open the backends of this kind; those of a run with TLS are the shared services."""
+    if kind == Services.name and services.use_tls():
+        opened: AbstractContextManager[Deployment] = shared_services(folder)
+    else:
+        opened = deployment(kind, folder)
+    with opened as backends:
+        yield backends
 
 
 async def _listed(bucket: str, operation: str, field: str) -> list[str]:

@@ -90,6 +90,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="services.py",
         description="A real Redis, MariaDB, Apache Kafka and S3 server on this machine.",
+        epilog="SLUICE_SERVICES_TLS=1 starts them with TLS alone.",
     )
     commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
     for name, text in (

@@ -21,6 +21,14 @@ _LOCATIONS: Final = {
         "SLUICE_BUCKET": "bucket",
     },
 }
+# Those of a server with TLS; the URLs of the others name the authority.
+_TLS: Final = {
+    "kafka": {
+        "SLUICE_KAFKA__SECURITY_PROTOCOL": "security_protocol",
+        "SLUICE_KAFKA__CA_FILE": "ca_file",
+    },
+    "s3": {"SLUICE_S3__CA_BUNDLE": "ca_file"},
+}
 _CHOICES: Final = {
     "redis": {"SLUICE_COORDINATION": "redis", "SLUICE_CHUNK_TRANSPORT": "redis"},
     "mysql": {"SLUICE_CATALOGUE": "mysql"},
@@ -34,7 +42,8 @@ def settings(running: Mapping[str, Facts]) -> dict[str, str]:
     result: dict[str, str] = {}
     for name, facts in running.items():
         result.update(_CHOICES[name])
-        result.update((setting, facts[fact]) for setting, fact in _LOCATIONS[name].items())
+        located = _LOCATIONS[name] | (_TLS.get(name, {}) if "ca_file" in facts else {})
+        result.update((setting, facts[fact]) for setting, fact in located.items())
     return result
 
 

@@ -20,10 +20,12 @@ from tools.backends.programs import cache_dir, find_program, install_package, ru
 from tools.backends.progress import say
 from tools.backends.server_choice import Choice
 from tools.backends.service import Facts, Launch, Service
+from tools.backends.tls import ServerTls
 
 KAFKA_VERSION: Final = "4.1.1"
 SLF4J_VERSION: Final = "1.7.36"
 OLDEST_JAVA: Final = 17
+TLS_PROTOCOL: Final = "SSL"
 CHOICE: Final = Choice("SLUICE_SERVICES_KAFKA", ("apache", "mock"))
 ANSWER_SECONDS: Final = 2.0
 FORMAT_SECONDS: Final = 60.0
@@ -76,12 +78,18 @@ class Kafka(Service):
                     f"{CHOICE.variable} asks for apache, which needs Java {OLDEST_JAVA} and Maven: "
                     "install them"
                 )
+            if self.tls is not None:
+                raise ChoiceError(
+                    "the mock of Kafka has no TLS, and Apache Kafka needs Java "
+                    f"{OLDEST_JAVA} and Maven: install them"
+                )
             return self._mock()
         picked = ports.pick("broker", "controller", before=before)
         address = f"127.0.0.1:{picked['broker']}"
         properties = self.home / "server.properties"
         properties.write_text(
-            server_properties(address, picked["controller"], self.home / "data"), encoding="utf-8"
+            server_properties(address, picked["controller"], self.home / "data", self.tls),
+            encoding="utf-8",
         )
         classes = ["-cp", f"{jars}/*"]
         if not (self.home / "data" / "meta.properties").exists():
@@ -90,6 +98,8 @@ class Kafka(Service):
             run_step([*tool, "-t", cluster_id(), "-c", str(properties)], FORMAT_SECONDS)
         command = [java, *JAVA_OPTIONS, "-Xmx384m", *classes, "kafka.Kafka", str(properties)]
         facts = {"bootstrap_servers": address, "kind": "apache", "version": KAFKA_VERSION}
+        if self.tls is not None:
+            facts["security_protocol"] = TLS_PROTOCOL
         return Launch(command, picked, facts)
 
     def confirm(self, facts: Facts) -> Facts:
@@ -98,7 +108,7 @@ class Kafka(Service):
             if not announced.exists():
                 raise NotReadyError("the mock has not announced its address")
             facts = {**facts, "bootstrap_servers": announced.read_text(encoding="utf-8")}
-        client = AdminClient({"bootstrap.servers": facts["bootstrap_servers"], "log_level": 0})
+        client = AdminClient({**client_properties(facts), "log_level": 0})
         try:
             brokers = client.list_topics(timeout=ANSWER_SECONDS).brokers
         except KafkaException as error:
@@ -161,16 +171,34 @@ def fetch_jars(service: str) -> Path | None:
     return jars
 
 
-def server_properties(address: str, controller_port: int, data: Path) -> str:
-    """Return the configuration of one node that is broker and controller."""
+def client_properties(facts: Facts) -> dict[str, str]:
+    """Return the configuration of librdkafka's clients."""
+    properties = {"bootstrap.servers": facts["bootstrap_servers"]}
+    if "ca_file" in facts:
+        properties |= {
+            "security.protocol": facts["security_protocol"],
+            "ssl.ca.location": facts["ca_file"],
+        }
+    return properties
+
+
+def server_properties(
+    address: str, controller_port: int, data: Path, tls: ServerTls | None = None
+) -> str:
+    """Return the configuration of one node that is broker and controller.
+
+    With TLS, its own connections between the two use it as well.
+    """
+    protocol = "PLAINTEXT" if tls is None else TLS_PROTOCOL
     properties = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{address}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{protocol}://{address},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"{protocol}://{address}",
+        "listener.security.protocol.map": f"{protocol}:{protocol},CONTROLLER:{protocol}",
+        "inter.broker.listener.name": protocol,
         "log.dirs": str(data),
         # Sluice creates its topics, with its configured number of partitions.
         "auto.create.topics.enable": "false",
@@ -183,6 +211,13 @@ def server_properties(address: str, controller_port: int, data: Path) -> str:
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
     }
+    if tls is not None:
+        properties |= {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(tls.keystore),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(tls.paths.ca),
+        }
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 

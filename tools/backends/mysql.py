@@ -6,8 +6,8 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final
-from urllib.parse import unquote, urlsplit
+from typing import Any, ClassVar, Final
+from urllib.parse import quote, unquote, urlsplit
 
 import pymysql
 
@@ -16,6 +16,7 @@ from tools.backends.ports import PortPicker
 from tools.backends.programs import find_program, need_program, run_step
 from tools.backends.progress import say
 from tools.backends.service import Facts, Launch, Service
+from tools.backends.tls import ServerTls, client_context
 
 ANSWER_SECONDS: Final = 3
 INITIALISE_SECONDS: Final = 120.0
@@ -51,6 +52,7 @@ class MySql(Service):
             "--skip-name-resolve",
             "--skip-log-bin",
             *_own_options(server),
+            *_tls_options(self.tls),
             "--loose-mysqlx=OFF",
             "--loose-performance-schema=OFF",
             "--innodb-buffer-pool-size=64M",
@@ -59,6 +61,8 @@ class MySql(Service):
             "--character-set-server=utf8mb4",
         ]
         url = f"mysql+aiomysql://root:{password}@127.0.0.1:{port}/{DATABASE}"
+        if self.tls is not None:
+            url = f"{url}?ssl_ca={quote(str(self.tls.paths.ca))}"
         return Launch(command, {"mysql": port}, {"url": url})
 
     @property
@@ -69,17 +73,8 @@ class MySql(Service):
         return self.home / "tmp"
 
     def confirm(self, facts: Facts) -> Facts:
-        url = urlsplit(facts["url"])
         try:
-            connection = pymysql.connect(
-                host=url.hostname,
-                port=url.port or 0,
-                user=unquote(url.username or ""),
-                password=unquote(url.password or ""),
-                database=url.path.lstrip("/"),
-                connect_timeout=ANSWER_SECONDS,
-                read_timeout=ANSWER_SECONDS,
-            )
+            connection = connect(facts)
         except (pymysql.Error, OSError) as error:
             raise NotReadyError(str(error)) from error
         with connection, connection.cursor() as cursor:
@@ -132,6 +127,21 @@ class MySql(Service):
         return path
 
 
+def connect(facts: Facts) -> pymysql.Connection[Any]:
+    """Connect to the server, verifying it if it uses TLS. Raise `pymysql.Error` or `OSError`."""
+    url = urlsplit(facts["url"])
+    return pymysql.connect(
+        host=url.hostname,
+        port=url.port or 0,
+        user=unquote(url.username or ""),
+        password=unquote(url.password or ""),
+        database=url.path.lstrip("/"),
+        connect_timeout=ANSWER_SECONDS,
+        read_timeout=ANSWER_SECONDS,
+        ssl=client_context(facts),
+    )
+
+
 def _choose() -> str:
     """Return the program of the requested server; MariaDB's by default."""
     requested = os.environ.get(CHOICE, "")
@@ -151,6 +161,17 @@ def _choose() -> str:
 def _is_mysql(server: str) -> bool:
     """Return whether it is MySQL. MariaDB provides `mysqld` as well, and says so in its version."""
     return "mariadb" not in run_step([server, "--version"], ANSWER_SECONDS * 10).lower()
+
+
+def _tls_options(tls: ServerTls | None) -> list[str]:
+    if tls is None:
+        return []
+    return [
+        f"--ssl-ca={tls.paths.ca}",
+        f"--ssl-cert={tls.paths.cert}",
+        f"--ssl-key={tls.paths.key}",
+        "--require-secure-transport=ON",
+    ]
 
 
 def _own_options(server: str) -> list[str]:

@@ -36,9 +36,10 @@ class S3(Service):
     def prepare(self, ports: PortPicker, before: Mapping[str, int]) -> Launch:
         kind, program = find_server(install=True)
         account = Account(ACCESS_KEY, self.secret())
-        start = STARTERS[kind](program, self.home, account, ports, before)
+        start = STARTERS[kind](program, self.home, account, ports, before, self.tls)
+        scheme = "http" if self.tls is None else "https"
         facts = {
-            "endpoint_url": f"http://127.0.0.1:{start.ports['s3']}",
+            "endpoint_url": f"{scheme}://127.0.0.1:{start.ports['s3']}",
             "region": REGION,
             "access_key": account.access_key,
             "secret_key": account.secret_key,
@@ -74,6 +75,7 @@ def make_client(facts: Facts) -> Any:
         region_name=facts["region"],
         aws_access_key_id=facts["access_key"],
         aws_secret_access_key=facts["secret_key"],
+        verify=facts.get("ca_file"),
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,

@@ -17,6 +17,7 @@ from tools.backends.ports import PortPicker
 from tools.backends.programs import find_program, run_step
 from tools.backends.server_choice import Choice
 from tools.backends.service import socket_path
+from tools.backends.tls import ServerTls
 
 REGION: Final = "us-east-1"
 VERSION_SECONDS: Final = 30.0
@@ -59,7 +60,7 @@ class Start:
     environment: dict[str, str]
 
 
-Starter = Callable[[str, Path, Account, PortPicker, Mapping[str, int]], Start]
+Starter = Callable[[str, Path, Account, PortPicker, Mapping[str, int], ServerTls | None], Start]
 
 
 def find_server(*, install: bool = False) -> tuple[str, str]:
@@ -129,7 +130,12 @@ def version_of(kind: str, program: str) -> str:
 
 
 def seaweedfs(
-    program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+    program: str,
+    home: Path,
+    account: Account,
+    ports: PortPicker,
+    before: Mapping[str, int],
+    tls: ServerTls | None = None,
 ) -> Start:
     """Return the start of `weed mini`: all components in one process."""
     data = _folder(home, "seaweedfs")
@@ -160,23 +166,33 @@ def seaweedfs(
         "-webdav=false",
         "-master.telemetry=false",
     ]
+    if tls is not None:
+        # Without a separate port for HTTPS, the S3 port speaks HTTPS alone.
+        command += [f"-s3.cert.file={tls.paths.cert}", f"-s3.key.file={tls.paths.key}"]
     # Every bucket is a collection with separate volumes; one each is enough here, and tests create
     # many buckets.
     return Start(picked, command, {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"})
 
 
 def minio(
-    program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+    program: str,
+    home: Path,
+    account: Account,
+    ports: PortPicker,
+    before: Mapping[str, int],
+    tls: ServerTls | None = None,
 ) -> Start:
     """Return the start of `minio server` on one folder."""
     picked = ports.pick("s3", "console", before=before)
+    certificates = _folder(home, "certs")
+    _show_to_minio(certificates, tls)
     command = [
         program,
         "server",
         str(_folder(home, "minio")),
         f"--address=127.0.0.1:{picked['s3']}",
         f"--console-address=127.0.0.1:{picked['console']}",
-        f"--certs-dir={home / 'certs'}",
+        f"--certs-dir={certificates}",
     ]
     environment = {
         "MINIO_ROOT_USER": account.access_key,
@@ -188,7 +204,12 @@ def minio(
 
 
 def versitygw(
-    program: str, home: Path, account: Account, ports: PortPicker, before: Mapping[str, int]
+    program: str,
+    home: Path,
+    account: Account,
+    ports: PortPicker,
+    before: Mapping[str, int],
+    tls: ServerTls | None = None,
 ) -> Start:
     """Return the start of `versitygw posix` on one folder."""
     picked = ports.pick("s3", before=before)
@@ -205,6 +226,8 @@ def versitygw(
         "VGW_KEEP_ALIVE": "true",
         "VGW_QUIET": "true",
     }
+    if tls is not None:
+        environment |= {"VGW_CERT": str(tls.paths.cert), "VGW_KEY": str(tls.paths.key)}
     return Start(picked, command, environment)
 
 
@@ -219,6 +242,15 @@ def _folder(home: Path, name: str) -> Path:
     folder = home / name
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _show_to_minio(folder: Path, tls: ServerTls | None) -> None:
+    """Link the files by the names that MinIO knows; it speaks HTTPS alone if it finds them."""
+    for name in ("public.crt", "private.key"):
+        (folder / name).unlink(missing_ok=True)
+    if tls is not None:
+        (folder / "public.crt").symlink_to(tls.paths.cert)
+        (folder / "private.key").symlink_to(tls.paths.key)
 
 
 def _keeps_attributes(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from tools.backends.ports import PortPicker
 
 if TYPE_CHECKING:
     from tools.backends.server_choice import Choice
+    from tools.backends.tls import ServerTls
 
 # sun_path holds 108 bytes with the final zero; 104 on the BSDs.
 MAX_SOCKET_PATH: Final = 103
@@ -42,8 +43,10 @@ class Service(ABC):
     start_seconds: ClassVar[float] = 60.0
     stop_seconds: ClassVar[float] = 15.0
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, tls: ServerTls | None = None) -> None:
         self.home = home
+        self.tls = tls
+        """Files of a server that is started with TLS alone; None for one without TLS."""
 
     @property
     def log(self) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from tools.backends import tls
 from tools.backends.errors import ChoiceError, NotReadyError, ServiceError
 from tools.backends.kafka import Kafka
 from tools.backends.mysql import MySql
@@ -34,18 +35,23 @@ def up(state: StateDirectory, names: Iterable[str]) -> list[str]:
     started: list[str] = []
 
     def one(name: str) -> None:
-        service = SERVICES[name](state.create_home(name))
+        service = SERVICES[name](state.create_home(name), files)
         before = state.running(name)
         if before is not None:
             if service.choice is not None:
                 service.choice.check(name, before.facts)
-            facts = wait_until_ready(service, before.mark, before.facts)
-            say(name, f"already runs: {described(facts)}")
-            return
+            tls.check(name, before.facts, files)
+            if files is None or before.facts["certificate"] == files.serial:
+                facts = wait_until_ready(service, before.mark, before.facts)
+                say(name, f"already runs: {described(facts)}")
+                return
+            say(name, "restarting: its certificate was renewed")
+            stop(before.mark, service.stop_seconds)
         started.append(name)
         say(name, f"ready: {described(start(state, service, ports))}")
 
     with state.changing():
+        files = tls.prepare(state.path / "tls") if tls.wanted() else None
         try:
             for_each(names, one)
         finally:
@@ -57,12 +63,13 @@ def start(state: StateDirectory, service: Service, ports: PortPicker) -> Facts:
     """Start one server; stop it again if it does not answer in time."""
     last = state.record(service.name)
     launch = service.prepare(ports, {} if last is None else last.ports)
+    facts = launch.facts if service.tls is None else {**launch.facts, **service.tls.facts()}
     say(service.name, "starting")
     mark = spawn(launch.command, launch.environment, service.home, service.log)
     # Saved before it is ready: `down` finds it even if this process is killed now.
-    state.save(service.name, Record(mark.pid, mark.started, launch.ports, launch.facts))
+    state.save(service.name, Record(mark.pid, mark.started, launch.ports, facts))
     try:
-        facts = wait_until_ready(service, mark, launch.facts)
+        facts = wait_until_ready(service, mark, facts)
     except BaseException:
         stop(mark, service.stop_seconds)
         state.forget(service.name)
@@ -161,4 +168,6 @@ def described(facts: Facts) -> str:
     """Return the server's kind and address, without secrets."""
     where = facts.get("url") or facts.get("bootstrap_servers") or facts.get("endpoint_url", "")
     kind = f"{facts['kind']} " if "kind" in facts else ""
-    return f"{kind}{facts.get('version', '')} at {where.rpartition('@')[2]}"
+    address = where.rpartition("@")[2].partition("?")[0]
+    with_tls = " with TLS" if "ca_file" in facts else ""
+    return f"{kind}{facts.get('version', '')} at {address}{with_tls}"

@@ -14,8 +14,9 @@ from sluice_backends.s3.options import BreakerOptions
 from sluice_backends.s3.store import open_s3_store
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import ObjectRef
+from support.s3_account import QUICK, S3Account
 from support.s3_proxy import S3Proxy, s3_proxy
-from support.s3_server import QUICK, S3Account, new_bucket, s3_account
+from support.s3_server import new_bucket, s3_account
 
 OpenStore = Callable[..., Awaitable[ObjectStore]]
 

@@ -14,7 +14,7 @@ from sluice_core.objects.marks import marked_path, path_mark
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.model import MIB, ObjectRef
 from support.object_stores import read as read_object
-from support.s3_server import S3Account
+from support.s3_account import S3Account
 
 PLAIN = ObjectAttributes()
 CONTENT = bytes(range(256)) * (3 * MIB // 256)

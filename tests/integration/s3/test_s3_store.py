@@ -25,9 +25,10 @@ from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
 from support.object_stores import read as read_object
+from support.s3_account import S3Account
 from support.s3_proxy import Request, S3Proxy, answers, error_body
 from support.s3_readers import reader_keys
-from support.s3_server import S3Account, keys_of, s3_admin
+from support.s3_server import keys_of, s3_admin
 
 PLAIN = ObjectAttributes()
 CONTENT = bytes(range(256)) * (3 * MIB // 256)

@@ -18,7 +18,7 @@ from sluice_core.objects.body import BytesBody
 from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
 from support.certificates import REFUSED, Authority, Issued, TlsPaths, write_tls
-from support.s3_server import S3Account
+from support.s3_account import S3Account
 from support.tls_terminator import terminating_tls
 
 ATTRIBUTES = ObjectAttributes("application/octet-stream")

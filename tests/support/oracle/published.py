@@ -23,7 +23,10 @@ def published_by(deployment: Deployment, bootstrap_servers: str | None = None) -
         return [logged.record async for logged in read_events(deployment.data_dir / "events")]
 
     async def in_kafka() -> Sequence[EventRecord]:
-        options = KafkaOptions(bootstrap_servers or kafka.bootstrap_servers())
+        if bootstrap_servers is None:
+            options = kafka.shared_broker().options
+        else:
+            options = KafkaOptions(bootstrap_servers)
         uploads = await kafka.records_in(options, UPLOADS_TOPIC)
         return [*uploads, *await kafka.records_in(options, NODES_TOPIC)]
 
