@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,18 +17,11 @@ from sluice_common.telemetry.logging import configure_logging
 
 
 @pytest.fixture
-def out() -> Iterator[io.StringIO]:
-    """Configure JSON logs at INFO; restore the logging of the test run afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def out() -> io.StringIO:
+    """Configure JSON logs at INFO; return what is logged."""
     stream = io.StringIO()
     configure_logging(LogLevel.INFO, LogFormat.JSON, stream)
-    yield stream
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    return stream
 
 
 def lines(out: io.StringIO) -> list[dict[str, Any]]:
