@@ -229,7 +229,7 @@ async def test_unusable_machine_fails_at_start() -> None:
 async def test_child_that_exits_fails_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # exits
     # "immediately": it was gone before the parent could look at it.
-    with pytest.raises(ChildNotStarted, match="exited (immediately )?at its start"):
+    with pytest.raises(ChildNotStarted, match=r"exited (immediately )?at its start"):
         async with ImageWorkers(OPTIONS):
             pytest.fail("must not start")
 
