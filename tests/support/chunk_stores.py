@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -76,10 +75,6 @@ LISTING: list[Factory] = [memory, files, files_fsync]
 """Stores that name their leftovers; the others let them expire."""
 KEEPING: list[Factory] = [*LISTING, redis, redis_cluster]
 ALL: list[Factory] = [*KEEPING, discard, direct]
-
-
-def name_of(factory: Factory) -> str:
-    return cast(str, getattr(factory, "__name__", "store"))
 
 
 UPLOAD = "n1-upload"

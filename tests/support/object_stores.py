@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -60,10 +60,6 @@ BUCKET = "sluice"
 REF = ObjectRef(BUCKET, "prefix/tenant/drive/node-1")
 PLAIN = ObjectAttributes()
 LARGE = b"L" * MIN_PART_BYTES
-
-
-def name_of(factory: Factory) -> str:
-    return cast(str, getattr(factory, "__name__", "store"))
 
 
 class Gated(BytesBody):

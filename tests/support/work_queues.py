@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import cast
 
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_backends.redis.client.connection import open_redis
@@ -79,10 +78,6 @@ ALL: list[Factory] = [in_process, redis, redis_cluster, redis_two_processes]
 PARTS = frozenset({WorkKind.PART})
 COMPLETIONS = frozenset({WorkKind.COMPLETION})
 BOTH = PARTS | COMPLETIONS
-
-
-def name_of(factory: Factory) -> str:
-    return cast(str, getattr(factory, "__name__", "queue"))
 
 
 def part(number: int = 1, tenant: str = "t", upload_id: str = "n1-u") -> WorkItem:

@@ -228,7 +228,7 @@ async def test_unusable_machine_fails_at_start() -> None:
 
 async def test_child_that_exits_fails_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sluice_processor.images.children.process._MODULE", "this")  # exits
-    # "immediately": it was gone before the parent could look at it.
+    # The error has "immediately" when the child is reaped before its parent opens a pidfd.
     with pytest.raises(ChildNotStarted, match=r"exited (immediately )?at its start"):
         async with ImageWorkers(OPTIONS):
             pytest.fail("must not start")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice_core.ports import ChunkStore
-from support.chunk_stores import ALL, KEEPING, LISTING, name_of
+from support.chunk_stores import ALL, KEEPING, LISTING
+from support.factories import name_of
 
 
 @pytest.fixture(params=KEEPING, ids=name_of)

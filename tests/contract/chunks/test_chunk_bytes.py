@@ -22,10 +22,10 @@ from support.chunk_stores import (
     assert_gone,
     joined,
     keep,
-    name_of,
     read,
     ref_of,
 )
+from support.factories import name_of
 
 # ------------------------------------------------------------------ bytes in, bytes out
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice_core.ports.object_store import ObjectStore
-from support.object_stores import ALL, BUCKET, KEEPING, name_of
+from support.factories import name_of
+from support.object_stores import ALL, BUCKET, KEEPING
 
 
 @pytest.fixture(params=KEEPING, ids=name_of)

@@ -16,6 +16,7 @@ from sluice_core.objects.body import BytesBody
 from sluice_core.ports.object_store import Body, ObjectStore
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB, ObjectRef
+from support.factories import name_of
 from support.object_stores import (
     BUCKET,
     FILES,
@@ -26,7 +27,6 @@ from support.object_stores import (
     Factory,
     Gated,
     assert_rejected,
-    name_of,
     read,
     store_parts,
 )

@@ -10,7 +10,8 @@ import pytest
 from sluice_backends.memory import queue as memory_queue
 from sluice_backends.redis.queue import queue as redis_queues
 from sluice_core.ports import WorkQueue
-from support.work_queues import ALL, LONG_SECONDS, QUICK_LEASE_SECONDS, Factory, name_of
+from support.factories import name_of
+from support.work_queues import ALL, LONG_SECONDS, QUICK_LEASE_SECONDS, Factory
 
 
 @pytest.fixture(params=ALL, ids=name_of)
