@@ -351,7 +351,7 @@ async def test_migration_counts_the_existing_nodes(catalogue: SqlCatalogue, url:
             await connection.execute(text(f"DROP TABLE {table}"))
     for _ in range(2):
         async with catalogue._db.write() as connection:
-            await connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+            await connection.execute(text("UPDATE alembic_version SET version_num = '0007'"))
         assert (await migrate(url)).applied == ("0008",)
         assert await usage_of(catalogue) == Usage(bytes=9, nodes=2)
         assert await usage_of(catalogue, OTHER) == Usage()
