@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import ResourceExhausted, SluiceError
 from sluice_core.ports import ChunkOffer, LifecycleLedger
 from sluice_core.ports.catalogue import Drive
@@ -24,13 +25,15 @@ _log = structlog.get_logger(__name__)
 _FRESH_SECONDS: Final = 60.0
 _UNKNOWN_SECONDS: Final = 10.0
 """Time until the drive of an upload is asked for again while nobody answers."""
+_RECOUNT_SECONDS: Final = 10.0
+"""Time until a chunk that waits for an open one counts again in any case."""
 _MAX_UPLOADS: Final = 20_000
 _MAX_GAPS: Final = 1_000
 
 
 @dataclass(slots=True)
-class _Room:
-    """What this process knows of the room of an upload of unknown size.
+class UploadRoom:
+    """What this process knows of the room of an upload that is reserved chunk by chunk.
 
     `counted_bytes` is never below what the ledger has received from this process, apart from the
     chunks in `open`.
@@ -77,7 +80,7 @@ class UploadRooms:
         self._clock = clock
         self._free: OrderedDict[str, float] = OrderedDict()
         """Uploads whose chunks need no check, with the time until which that is certain."""
-        self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        self._rooms: OrderedDict[str, UploadRoom] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def reserve_new(self, drive: Drive, new: NewUpload) -> None:
@@ -103,26 +106,32 @@ class UploadRooms:
         """Remember an upload, so that its first chunk needs no look-up."""
         self._remember(new.upload_id, drive, is_free=_is_free(drive, new))
 
-    async def open_chunk(self, offer: ChunkOffer) -> None:
+    async def open_chunk(self, offer: ChunkOffer) -> UploadRoom | None:
         """Return once the bytes of the chunk are reserved. Call `close_chunk` afterwards.
 
-        Raise `ResourceExhausted` QUOTA_EXCEEDED, `NotFound`, `Unavailable` DRIVES_UNAVAILABLE.
+        Return the room that holds them, None for a chunk that needs none. Raise
+        `ResourceExhausted` QUOTA_EXCEEDED, `NotFound`, `Unavailable` DRIVES_UNAVAILABLE.
         """
         if self._clock() < self._free.get(offer.upload_id, 0.0):
-            return
+            return None
         room = await self._room_of(offer.upload_id)
         if room is None:
-            return
+            return None
         if not room.holds(offer.size):
             async with room.lock:
                 if not await self._grow(room, offer):
-                    return
+                    return None
         room.open[offer.token] = offer.size
         room.open_bytes += offer.size
+        return room
 
-    def close_chunk(self, offer: ChunkOffer) -> None:
-        """Record that the chunk was accepted or discarded."""
-        room = self._rooms.get(offer.upload_id)
+    def close_chunk(self, room: UploadRoom | None, offer: ChunkOffer) -> None:
+        """Record that the chunk was accepted or discarded.
+
+        Args:
+            room: what `open_chunk` returned. The upload may have another room by now, or none, and
+                chunks may still wait for this one.
+        """
         if room is None or room.open.pop(offer.token, None) is None:
             return
         room.open_bytes -= offer.size
@@ -130,7 +139,7 @@ class UploadRooms:
         room.counted_bytes += offer.size
         room.closed.set()
 
-    async def _grow(self, room: _Room, offer: ChunkOffer) -> bool:
+    async def _grow(self, room: UploadRoom, offer: ChunkOffer) -> bool:
         """Reserve room for one more chunk, under the lock of the upload.
 
         Return False for a chunk that the ledger has already: it needs none.
@@ -154,10 +163,11 @@ class UploadRooms:
                 if not room.open and not room.closed.is_set():
                     raise
                 # Count again without the open chunks, so that what fits exactly is not refused.
-                await room.closed.wait()
+                # At most a while: the quota may have grown since.
+                await wait_at_most(room.closed, _RECOUNT_SECONDS)
         return True
 
-    async def _reserve(self, room: _Room, offer: ChunkOffer) -> None:
+    async def _reserve(self, room: UploadRoom, offer: ChunkOffer) -> None:
         """Reserve ahead, or exactly what is needed when more does not fit.
 
         The first chunk reserves no more than itself, and later ones at most as much again: small
@@ -184,7 +194,7 @@ class UploadRooms:
             and not any(gap.first <= offer.number <= gap.last for gap in missing.ranges)
         )
 
-    async def _room_of(self, upload_id: str) -> _Room | None:
+    async def _room_of(self, upload_id: str) -> UploadRoom | None:
         """Return the room of an upload, None for one whose chunks need no check.
 
         What is known of an upload is at most a minute old, as its drive.
@@ -203,7 +213,7 @@ class UploadRooms:
             if not lock.locked():
                 self._locks.pop(upload_id, None)
 
-    async def _load(self, upload_id: str) -> _Room | None:
+    async def _load(self, upload_id: str) -> UploadRoom | None:
         owner = await self._ledger.owner_of(upload_id)
         try:
             drive = (await self._drives.get(owner.tenant, owner.drive, with_grants=False)).drive
@@ -222,13 +232,13 @@ class UploadRooms:
             await self.reserve_new(drive, snapshot.new)
         return self._remember(upload_id, drive, is_free=is_free)
 
-    def _remember(self, upload_id: str, drive: Drive, *, is_free: bool) -> _Room | None:
+    def _remember(self, upload_id: str, drive: Drive, *, is_free: bool) -> UploadRoom | None:
         if is_free:
             self._remember_free(upload_id, _FRESH_SECONDS)
             return None
         fresh_until = self._clock() + _FRESH_SECONDS
         self._free.pop(upload_id, None)
-        room = self._rooms.setdefault(upload_id, _Room(drive.tenant, drive.name, fresh_until))
+        room = self._rooms.setdefault(upload_id, UploadRoom(drive.tenant, drive.name, fresh_until))
         room.fresh_until = fresh_until
         self._rooms.move_to_end(upload_id)
         while len(self._rooms) > _MAX_UPLOADS:
