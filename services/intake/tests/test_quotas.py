@@ -141,6 +141,45 @@ async def test_closing_a_chunk_without_room_is_a_no_op(at: Place) -> None:
     assert at.drives.calls == 0
 
 
+# ------------------------------------------------------------ declared before the first quota
+
+
+async def test_duplicate_needs_no_room_under_a_later_quota(at: Place) -> None:
+    """A declared upload that is larger than the quota: what was received is acknowledged."""
+    upload_id = (await at.begin(expected_size=500)).upload_id
+    await at.send(upload_id, 0, 60)
+    at.drives.limit = 100
+    at.clock.advance(MINUTE + 1)
+    await at.send(upload_id, 0, 60)
+    assert at.drives.reserved.total() <= at.drives.limit
+
+
+async def test_older_declared_upload_takes_what_room_there_is(at: Place) -> None:
+    upload_id = (await at.begin(expected_size=500)).upload_id
+    await at.send(upload_id, 0, 60)
+    at.drives.limit = 100
+    at.clock.advance(MINUTE + 1)
+    await at.send(upload_id, 1, 40)
+    with pytest.raises(ResourceExhausted) as refused:
+        await at.send(upload_id, 2, 1)
+    assert refused.value.reason == QUOTA_EXCEEDED
+    at.drives.limit = 500
+    at.clock.advance(MINUTE + 1)
+    await at.send(upload_id, 2, 1)
+    assert at.drives.reserved[upload_id] == 500, "no more than it declares"
+
+
+async def test_completing_upload_reserves_nothing(at: Place) -> None:
+    """A late duplicate would leave a reservation that nothing takes away after the commit."""
+    at.drives.limit = 100
+    upload_id = (await at.begin(expected_size=60)).upload_id
+    await at.send(upload_id, 0, 60)
+    await at.driver.complete(upload_id, 1)
+    await at.drives.release("acme", "photos", upload_id)  # as the commit does
+    assert await at.another_process().open_chunk(at.driver.offer(upload_id, 0, 60)) is None
+    assert at.drives.reserved.total() == 0
+
+
 async def test_chunks_pass_while_the_drive_is_unknown(at: Place) -> None:
     """The commit decides; the drive is asked for again soon."""
     at.drives.limit = 100

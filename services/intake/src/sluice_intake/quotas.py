@@ -17,7 +17,7 @@ from sluice_core.ports import ChunkOffer, LifecycleLedger
 from sluice_core.ports.catalogue import Drive
 from sluice_core.ports.quotas import QUOTA_EXCEEDED
 from sluice_core.uploads.model import MAX_OBJECT_BYTES, NewUpload
-from sluice_core.uploads.states import is_terminal
+from sluice_core.uploads.states import TAKES_CHUNKS
 from sluice_intake.drives import DriveDirectory
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +42,8 @@ class UploadRoom:
     tenant: str
     drive: str
     fresh_until: float
+    most_bytes: int = MAX_OBJECT_BYTES
+    """Size that is never reserved beyond, unless the chunks need it."""
     reserved_bytes: int = 0
     counted_bytes: int = 0
     open: dict[str, int] = field(default_factory=dict)
@@ -175,7 +177,7 @@ class UploadRooms:
         """
         needed = room.counted_bytes + room.open_bytes + offer.size
         ahead = min(self._step_bytes, needed) if room.reserved_bytes else 0
-        for size in dict.fromkeys((min(needed + ahead, MAX_OBJECT_BYTES), needed)):
+        for size in dict.fromkeys((max(min(needed + ahead, room.most_bytes), needed), needed)):
             try:
                 await self._drives.reserve(room.tenant, room.drive, offer.upload_id, size)
             except ResourceExhausted as error:
@@ -226,19 +228,37 @@ class UploadRooms:
             self._remember_free(upload_id, _FRESH_SECONDS)
             return None
         snapshot = await self._ledger.get(upload_id)
-        is_free = is_terminal(snapshot.status) or _is_free(drive, snapshot.new)
-        if is_free and not is_terminal(snapshot.status):
-            # The upload may have begun before the quota. Otherwise nothing is reserved twice.
-            await self.reserve_new(drive, snapshot.new)
-        return self._remember(upload_id, drive, is_free=is_free)
+        # A completing upload takes only duplicates, and a reservation could outlive its commit.
+        is_free = snapshot.status not in TAKES_CHUNKS or await self._holds_all(drive, snapshot.new)
+        return self._remember(upload_id, drive, is_free=is_free, size=snapshot.new.expected_size)
 
-    def _remember(self, upload_id: str, drive: Drive, *, is_free: bool) -> UploadRoom | None:
+    async def _holds_all(self, drive: Drive, new: NewUpload) -> bool:
+        """Reserve the declared size; return whether the chunks need no more room.
+
+        The upload may have begun before the quota, without one that fits. Then its chunks take the
+        room that there is, like those of an upload of unknown size. Otherwise nothing is reserved
+        twice.
+        """
+        if not _is_free(drive, new):
+            return False
+        try:
+            await self.reserve_new(drive, new)
+        except ResourceExhausted as error:
+            if error.reason != QUOTA_EXCEEDED:
+                raise
+            return False
+        return True
+
+    def _remember(
+        self, upload_id: str, drive: Drive, *, is_free: bool, size: int | None = None
+    ) -> UploadRoom | None:
         if is_free:
             self._remember_free(upload_id, _FRESH_SECONDS)
             return None
         fresh_until = self._clock() + _FRESH_SECONDS
         self._free.pop(upload_id, None)
         room = self._rooms.setdefault(upload_id, UploadRoom(drive.tenant, drive.name, fresh_until))
+        room.most_bytes = MAX_OBJECT_BYTES if size is None else size
         room.fresh_until = fresh_until
         self._rooms.move_to_end(upload_id)
         while len(self._rooms) > _MAX_UPLOADS:
