@@ -42,18 +42,21 @@ class UploadGuard:
 
         Raise `InvalidArgument` BAD_UPLOAD_ID, `NotFound` UPLOAD_LOST, UPLOAD_NOT_FOUND or
         DRIVE_NOT_FOUND, `PermissionDenied` MISSING_SCOPE or NOT_GRANTED, `Unavailable`
-        DRIVES_UNAVAILABLE. The error for another tenant's upload is that for an unknown one. An
-        upload that was purged may pass; the step reports it.
+        DRIVES_UNAVAILABLE. The error for another tenant's upload is that for an unknown one, after
+        the same read. An upload that was purged may pass; the step reports it.
         """
         check_upload_id(upload_id)
         with reporting_lost_uploads(self._ledger, upload_id):
-            owner = await self._ledger.owner_of(upload_id)
+            owner = await self._ledger.owner_of(upload_id, caller=principal.tenant)
         await self._check_owner(principal, action, upload_id, owner)
 
     async def find(self, principal: Principal, action: Action, upload_id: str) -> UploadSnapshot:
         """Return the upload if the caller may do this. Raise the errors of `check`."""
         check_upload_id(upload_id)
         with reporting_lost_uploads(self._ledger, upload_id):
+            owner = await self._ledger.owner_of(upload_id, caller=principal.tenant)
+            if owner.tenant != principal.tenant:
+                raise _unknown_upload(self._ledger, upload_id)
             snapshot = await self._ledger.get(upload_id)
         await self._check_owner(principal, action, upload_id, snapshot.new.owner)
         return snapshot
