@@ -104,6 +104,26 @@ class UploadRooms:
             # The sweeper releases the reservation of an unknown upload.
             _log.warning("reservation.release_failed", upload_id=new.upload_id, reason=error.reason)
 
+    async def give_back(self, drive: Drive, new: NewUpload) -> None:
+        """Reduce the room of an upload that another request opened to what that one needs.
+
+        Both requests reserved under one upload id; the larger size, or the room in a second drive,
+        would stay as long as the upload. Best effort: without its room the upload needs it anew at
+        its commit.
+        """
+        if not drive.has_quota:
+            return
+        await self.release_new(drive, new)
+        try:
+            winner = await self._ledger.get(new.upload_id)
+            if winner.new.drive == drive.name and winner.status in TAKES_CHUNKS:
+                size = winner.new.expected_size
+                held = winner.received_bytes if size is None else size
+                await self._drives.reserve(new.tenant, new.drive, new.upload_id, held)
+        except SluiceError as error:
+            _log.warning("reservation.reduce_failed", upload_id=new.upload_id, reason=error.reason)
+        self._rooms.pop(new.upload_id, None)
+
     def opened(self, drive: Drive, new: NewUpload) -> None:
         """Remember an upload, so that its first chunk needs no look-up."""
         self._remember(new.upload_id, drive, is_free=_is_free(drive, new))
