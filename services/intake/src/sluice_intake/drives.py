@@ -136,6 +136,12 @@ class CachedDrives:
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._drops = 0
+
+    def drop_all(self) -> None:
+        """Forget all drives, because one of them has changed."""
+        self._drops += 1
+        self._entries.clear()
 
     async def get(
         self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
@@ -175,6 +181,7 @@ class CachedDrives:
 
     async def _fetch(self, key: tuple[str, str], *, create: bool) -> DriveWithGrants:
         tenant, name = key
+        drops = self._drops
         try:
             drive = await self._source.get(tenant, name, create=create)
         except NotFound:
@@ -187,6 +194,8 @@ class CachedDrives:
                 raise
             _log.warning("drive.served_stale", drive=name, reason=error.reason)
             return entry.drive
+        if drops != self._drops:
+            return drive  # may be older than the change
         self._entries[key] = _Entry(drive, self._clock() + self._fresh_seconds)
         self._entries.move_to_end(key)
         while len(self._entries) > self._max_drives:
