@@ -125,8 +125,8 @@ async def hosting(
     tls = open_server_tls(settings.tls, registry)
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
-    limits = () if limiter is None else (RateLimiting(limiter),)
     peers = settings.tls.peers
+    limits = () if limiter is None else (RateLimiting(limiter, peers),)
     layers = server_layers(metrics, authenticator, options, peers, inner=limits, refusals=refusals)
     server = build_server(options, (*tracing.interceptors(), layers))
     health = Health()
