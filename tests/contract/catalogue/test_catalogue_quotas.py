@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import delete, insert, text, update
 
+from sluice_backends.sql import usage
 from sluice_backends.sql.catalogue import SqlCatalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_backends.sql.schema import usage_changes, usage_totals
-from sluice_core.errors import Aborted, NotFound, ResourceExhausted
+from sluice_core.errors import Aborted, NotFound, ResourceExhausted, SluiceError
 from sluice_core.ports.catalogue import DrivePolicy, NodeCommit
 from sluice_core.ports.quotas import Quota, Usage
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload, intent_of
@@ -264,6 +265,73 @@ async def test_reconciliation_corrects_the_usage(catalogue: SqlCatalogue) -> Non
     assert await catalogue.drives_unreconciled(await catalogue.now() - 60, 10) == []
 
 
+async def test_concurrent_reconciliations_correct_once(catalogue: SqlCatalogue) -> None:
+    await commit(catalogue, "a", 5)
+    await catalogue.fold_usage(100)
+    async with catalogue._db.write() as connection:
+        await connection.execute(update(usage_totals).values(bytes=99, nodes=7))
+    (drive_id,) = await catalogue.drives_unreconciled(await catalogue.now(), 10)
+    found = await asyncio.gather(*(catalogue.reconcile_usage(drive_id) for _ in range(4)))
+    assert sum(one is not None for one in found) == 1
+    assert await usage_of(catalogue) == Usage(bytes=5, nodes=1)
+
+
+async def test_failed_reconciliation_is_due_after_the_interval(
+    catalogue: SqlCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the sum over a large drive exceeds the time limit: other drives have their turn."""
+    await commit(catalogue, "a", 5)
+    (drive_id,) = await catalogue.drives_unreconciled(await catalogue.now(), 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(usage, "_COMPARE", text("SELECT no_such_column FROM nodes"))
+        with pytest.raises(SluiceError):
+            await catalogue.reconcile_usage(drive_id)
+    assert await catalogue.drives_unreconciled(await catalogue.now() - 60, 10) == []
+
+
+async def test_first_quota_makes_reconciliation_due(catalogue: SqlCatalogue) -> None:
+    """An older release may have changed nodes since the last one."""
+    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
+    drives = await catalogue.drives_unreconciled(await catalogue.now(), 10)
+    since = await catalogue.now() - 60
+    for drive in (DRIVE, ""):
+        for drive_id in drives:
+            await catalogue.reconcile_usage(drive_id)
+        await catalogue.set_quota(TENANT, drive, Quota(max_bytes=10))
+        due = await catalogue.drives_unreconciled(since, 10)
+        assert len(due) == (1 if drive else 2)
+        for drive_id in due:
+            await catalogue.reconcile_usage(drive_id)
+        await catalogue.set_quota(TENANT, drive, Quota(max_bytes=11))
+        assert await catalogue.drives_unreconciled(since, 10) == []
+
+
+async def test_deleted_drive_leaves_no_usage_behind(catalogue: SqlCatalogue) -> None:
+    """Not even usage that an older release deleted without counting it."""
+    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
+    upload = await commit(catalogue, "a", 5, OTHER)
+    await catalogue.fold_usage(100)
+    await commit(catalogue, "a", 7, OTHER)
+    page = await catalogue.list_nodes(TENANT, OTHER, "", 10, "")
+    assert [node.node_id for node in page.nodes] != [upload.node_id]
+    await catalogue.delete_node(TENANT, page.nodes[0].node_id)
+    async with catalogue._db.write() as connection:
+        await connection.execute(delete(usage_changes).where(usage_changes.c.bytes < 0))
+    assert (await usage_of(catalogue, "")).bytes > 0
+    drives = await catalogue.drives_unreconciled(await catalogue.now(), 10)
+    await catalogue.delete_drive(TENANT, OTHER)
+    assert await usage_of(catalogue, "") == Usage()
+    assert [await catalogue.reconcile_usage(drive_id) for drive_id in drives] == [None, None]
+
+
+async def test_concurrent_first_quotas_all_succeed(catalogue: SqlCatalogue) -> None:
+    for _ in range(5):
+        quotas = [Quota(max_bytes=number) for number in range(1, 9)]
+        await asyncio.gather(*(catalogue.set_quota(TENANT, DRIVE, one) for one in quotas))
+        assert (await catalogue.get_quota(TENANT, DRIVE))[0] in quotas
+        await catalogue.set_quota(TENANT, DRIVE, Quota())
+
+
 async def test_uncounted_drive_is_reconciled(catalogue: SqlCatalogue) -> None:
     await commit(catalogue, "a", 5)
     async with catalogue._db.write() as connection:
@@ -286,9 +354,33 @@ async def test_unchecked_reservations_are_listed(catalogue: SqlCatalogue) -> Non
         (TENANT, "b", 5),
     }
     assert len(await catalogue.reservations_unchecked(now + 60, 10, 1)) == 1
-    await catalogue.reservation_checked(TENANT, found[0].upload_id)
-    again = await catalogue.reservations_unchecked(now + 60, 1)
-    assert again[0].upload_id == found[1].upload_id
+    assert {one.drive for one in found} == {DRIVE}
+    await catalogue.reservations_checked(found[:1], 3_600)
+    (again,) = await catalogue.reservations_unchecked(now + 60, 10)
+    assert again.upload_id == found[1].upload_id
+    assert len(await catalogue.reservations_unchecked(now + 7_200, 10)) == 2
+
+
+async def test_dropped_reservations_are_those_of_their_drive(catalogue: SqlCatalogue) -> None:
+    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
+    await catalogue.set_quota(TENANT, "", Quota(max_bytes=100))
+    for drive, upload_id in ((DRIVE, "a"), (DRIVE, "b"), (OTHER, "a"), (OTHER, "c")):
+        await catalogue.reserve(TENANT, drive, upload_id, 5)
+    found = await catalogue.reservations_unchecked(await catalogue.now() + 60, 10)
+    dropped = [one for one in found if (one.drive, one.upload_id) in ((DRIVE, "a"), (OTHER, "c"))]
+    for _ in range(2):
+        await catalogue.drop_reservations(dropped)
+    left = await catalogue.reservations_unchecked(await catalogue.now() + 60, 10)
+    assert {(one.drive, one.upload_id) for one in left} == {(DRIVE, "b"), (OTHER, "a")}
+
+
+async def test_reservation_shrinks_and_never_grows_thereby(catalogue: SqlCatalogue) -> None:
+    await catalogue.set_quota(TENANT, DRIVE, Quota(max_bytes=100))
+    await catalogue.reserve(TENANT, DRIVE, "a", 50)
+    (found,) = await catalogue.reservations_unchecked(await catalogue.now() + 60, 10)
+    for size in (20, 30):
+        await catalogue.shrink_reservation(found, size)
+        assert await usage_of(catalogue) == Usage(reserved_bytes=20, open_uploads=1)
 
 
 async def test_200_reservations_for_50_take_exactly_50(catalogue: SqlCatalogue) -> None:
