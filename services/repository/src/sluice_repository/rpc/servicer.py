@@ -79,7 +79,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         self._guard = DriveGuard(catalogue)
         self._sharing = DriveSharing(catalogue, self._guard)
         self._deleter = DriveDeleter(catalogue, ledger, self._guard)
-        self._quotas = QuotaRegistry(catalogue, self._guard)
+        self._quotas = QuotaRegistry(catalogue, ledger, self._guard)
         self._nodes = NodeRegistry(catalogue, self._guard)
         self._reader = NodeReader(catalogue, objects)
         self._audit = AuditReader(catalogue)
