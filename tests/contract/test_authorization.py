@@ -209,6 +209,22 @@ async def test_only_permitted_callers_pass(rpc: str, tmp_path: Path) -> None:
         assert not wrong, "\n".join(wrong[:10])
 
 
+async def test_limited_token_does_not_learn_of_other_drives(tmp_path: Path) -> None:
+    """GetDrive refuses those that exist and those that do not alike."""
+    async with guarded_services(tmp_path) as services:
+        await services.add_drives("acme")
+        for limits, scope, expected in (
+            (("other",), Scope.DRIVES_READ, NOT_GRANTED),
+            ((), Scope.NODES_READ, MISSING_SCOPE),
+        ):
+            metadata = credentials(Principal("acme", "ann", frozenset({scope}), limits))
+            for name in ("open", "none"):
+                call = services.repository.GetDrive(
+                    rp.GetDriveRequest(name=name), metadata=metadata
+                )
+                assert await outcome_of(call) == expected
+
+
 @pytest.mark.parametrize("rpc", ["ReserveQuota", "ReleaseQuota"])
 async def test_room_is_of_an_upload_of_the_drive(rpc: str, tmp_path: Path) -> None:
     """Also for administrators. An unknown upload may be about to begin, in any drive."""

@@ -122,6 +122,29 @@ async def _nothing(_limit: int, _offset: int = 0) -> Sequence[UploadSnapshot]:
     return []
 
 
+async def test_clean_up_after_completion_releases_nothing(
+    limited: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit has: another transaction for each upload would be in vain."""
+    released: list[str] = []
+    release = limited.catalogue.release
+
+    async def counted(tenant: str, upload_id: str, drive: str = "") -> None:
+        released.append(upload_id)
+        await release(tenant, upload_id, drive)
+
+    monkeypatch.setattr(limited.catalogue, "release", counted)
+    upload, aborted = [await limited.begin([b"x"], path=path) for path in "ab"]
+    for one in (upload, aborted):
+        await limited.catalogue.reserve(TENANT, DRIVE, one.id, 1)
+    await limited.deps.ledger.abort(aborted.id)
+    await limited.send(upload, 0)
+    await limited.complete(upload)
+    await limited.settle(30.0)
+    assert released == [aborted.id]
+    assert await reserved(limited) == {}
+
+
 async def test_failing_reconciliation_spares_other_drives(
     limited: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,9 +48,10 @@ class Cleaner:
             if self._deps.catalogue is not None:
                 await self._deps.catalogue.clear_intent(new.upload_id, new.object)
             await self._delete_unless_live(new.object)
-        if self._deps.catalogue is not None:
-            # After the intent: no commit can need the room any more.
-            await self._deps.catalogue.release(new.tenant, new.upload_id)
+            if self._deps.catalogue is not None:
+                # After the intent: no commit can need the room any more. The commit of a completed
+                # upload has released it.
+                await self._deps.catalogue.release(new.tenant, new.upload_id)
         await self._deps.chunks.drop_upload(new.upload_id)
         await self._deps.ledger.cleanup_done(new.upload_id)
 
