@@ -169,7 +169,7 @@ async def test_failing_reconciliation_spares_other_drives(
 async def test_slow_accounts_delay_no_recovery(
     limited: World, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
-    """Hints are issued again while the sum over a drive, or the list of open uploads, takes long."""
+    """Hints are issued again while a sum over nodes, or the list of open uploads, takes long."""
     stop, began, passes = asyncio.Event(), asyncio.Event(), 0
     enough = asyncio.Event()
     ready_work = limited.deps.ledger.ready_work

@@ -95,8 +95,8 @@ _OPEN_DRIVE = (
     .scalar_subquery()
 )
 _NODE_VALUES = [column for column in nodes.c if column is not nodes.c.drive_id]
-# INSERT SELECT instead of VALUES: in a subquery of VALUES, InnoDB reads with shared locks even under
-# READ COMMITTED, so that the packet would wait for reservations, which lock the quotas.
+# INSERT SELECT instead of VALUES: in a subquery of VALUES, InnoDB reads with shared locks, even
+# under READ COMMITTED. The packet would wait for reservations, which lock the quotas.
 _NEW_NODE = insert(nodes).from_select(
     [nodes.c.drive_id, *_NODE_VALUES],
     select(_OPEN_DRIVE, *(bindparam(one.name, type_=one.type) for one in _NODE_VALUES)),

@@ -15,6 +15,7 @@ from sluice_core.ports.catalogue import ObjectDeletion, ObjectIntent
 from sluice_core.ports.quotas import UsageDifference
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_repository.deps import RepositoryDeps
+from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.roles.cleanup import Cleaner
 from sluice_repository.work.due_items import PAGE, walk
 from sluice_repository.work.guard import guarded
@@ -56,18 +57,19 @@ class Sweeper:
 
         What grows with the catalogue runs apart, so that it delays no recovery.
         """
+
+        async def repeat(kinds: Kinds) -> None:
+            while not stop.is_set():
+                await self._sweep(kinds)
+                await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
+
         async with asyncio.TaskGroup() as group:
             for kinds in (self._recovery(), self._accounts(), self._reconciliation()):
-                group.create_task(self._repeat(kinds, stop))
+                group.create_task(repeat(kinds))
 
     async def sweep(self) -> None:
         """Do every kind once."""
         await self._sweep({**self._recovery(), **self._accounts(), **self._reconciliation()})
-
-    async def _repeat(self, kinds: Kinds, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self._sweep(kinds)
-            await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
 
     async def _sweep(self, kinds: Kinds) -> None:
         """Do one pass. A kind that fails is logged and counted; the other kinds still run."""
@@ -259,22 +261,10 @@ class Sweeper:
             return await catalogue.drives_unreconciled(since, limit, offset)
 
         async def reconcile(drive_id: int) -> None:
-            self._report(await catalogue.reconcile_usage(drive_id))
+            _report(self._deps.metrics, await catalogue.reconcile_usage(drive_id))
 
         return await walk(
             fetch, partial(self._attempt, "reconciled", reconcile), lambda drive_id: drive_id
-        )
-
-    def _report(self, difference: UsageDifference | None) -> None:
-        if difference is None:
-            return
-        self._deps.metrics.usage_corrections.inc()
-        _log.warning(
-            "usage.corrected",
-            tenant=difference.tenant,
-            drive=difference.drive,
-            bytes=difference.bytes,
-            nodes=difference.nodes,
         )
 
     async def _attempt(
@@ -287,3 +277,16 @@ class Sweeper:
         except (SluiceError, TimeoutError) as error:
             _log.warning("sweep.item_failed", kind=kind, item=repr(item), error=str(error))
             return False
+
+
+def _report(metrics: RepositoryMetrics, difference: UsageDifference | None) -> None:
+    if difference is None:
+        return
+    metrics.usage_corrections.inc()
+    _log.warning(
+        "usage.corrected",
+        tenant=difference.tenant,
+        drive=difference.drive,
+        bytes=difference.bytes,
+        nodes=difference.nodes,
+    )
