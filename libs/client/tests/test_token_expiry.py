@@ -278,13 +278,14 @@ async def test_refused_replacement_is_not_retried(
     assert issued == 2
 
 
-async def test_refusal_in_a_stream_is_retried_once(
+async def test_stream_goes_on_after_a_refused_token(
     client: Client, intake: FakeIntake, table: TokenTable, issuer: Issuer
 ) -> None:
-    refusal = CallFault(grpc.StatusCode.UNAUTHENTICATED, reason="BAD_TOKEN")
-    intake.call_faults["UploadStream"] = [refusal] * 2
-    with pytest.raises(Unauthenticated, match="BAD_TOKEN"):
-        await client.upload(DATA, drive="d", path="p", streams=1)
+    intake.call_faults["UploadStream"] = [
+        CallFault(grpc.StatusCode.UNAUTHENTICATED, reason="BAD_TOKEN")
+    ]
+    await client.upload(DATA, drive="d", path="p", streams=1)
+    assert intake.completed[0].data == DATA
     assert issuer.issued == 2
     assert table.calls["UploadStream", "t1"] == table.calls["UploadStream", "t2"] == 1
 
