@@ -144,33 +144,59 @@ async def test_server_speaks_tls_and_nothing_else(paths: TlsPaths) -> None:
         assert (await refusal(stranger)).code() is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.parametrize(
-    ("version", "accepted"),
-    [
-        (ssl.TLSVersion.TLSv1_1, False),
-        (ssl.TLSVersion.TLSv1_2, True),
-        (ssl.TLSVersion.TLSv1_3, True),
-    ],
-)
-@pytest.mark.parametrize("setting", [ADDRESS, METRICS])
-async def test_tls_below_1_2_is_refused(
-    paths: TlsPaths, version: ssl.TLSVersion, accepted: bool, setting: str
-) -> None:
-    context = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+def client_of(version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Return a client that speaks this version and no other."""
+    return _limited(ssl.create_default_context(cadata=AUTHORITY.pem.decode()), version)
+
+
+def _limited(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
     context.set_ciphers("ALL:@SECLEVEL=0")  # which the old version needs
     context.set_alpn_protocols(["h2"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
+    return context
+
+
+async def handshakes(context: ssl.SSLContext, address: Address) -> bool:
+    """Return whether the server completes the handshake of this client."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True
+
+
+@asynccontextmanager
+async def permissive_server(paths: TlsPaths, version: ssl.TLSVersion) -> AsyncIterator[Address]:
+    """Run a server that accepts this version."""
+    context = _limited(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), version)
+    context.load_cert_chain(paths.cert, paths.key)
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    )
+    async with server:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("setting", [ADDRESS, METRICS])
+async def test_tls_from_1_2_on_is_accepted(
+    paths: TlsPaths, version: ssl.TLSVersion, setting: str
+) -> None:
     async with host(paths) as running:
-        address = running.addresses[setting]
-        try:
-            _, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
-        except OSError:
-            assert not accepted
-        else:
-            writer.transport.abort()
-            assert accepted
+        assert await handshakes(client_of(version), running.addresses[setting])
+
+
+@pytest.mark.parametrize("setting", [ADDRESS, METRICS])
+async def test_tls_below_1_2_is_refused(paths: TlsPaths, setting: str) -> None:
+    """Another server accepts the same client first: else its own OpenSSL may be what refuses."""
+    old = ssl.TLSVersion.TLSv1_1
+    async with permissive_server(paths, old) as address:
+        assert await handshakes(client_of(old), address), "OpenSSL here has no TLS 1.1"
+    async with host(paths) as running:
+        assert not await handshakes(client_of(old), running.addresses[setting])
 
 
 async def test_mtls_requires_a_certificate_of_the_authority(paths: TlsPaths) -> None:

@@ -25,6 +25,7 @@ from sluice_common.rpc.errors import (
     to_sluice_error,
 )
 from sluice_common.rpc.internal_services import InternalServices
+from sluice_common.rpc.metadata_limit import MetadataLimit
 from sluice_common.rpc.requests import RequestReading
 from sluice_common.rpc.scope_check import ScopeCheck
 from sluice_common.rpc.stream_expiry import StreamExpiry
@@ -292,8 +293,9 @@ def server_layers(
         refusals: receives refused changes and refused tokens, for the audit log.
         clock: Unix seconds.
     """
-    expiry = StreamExpiry((options or ServerOptions()).stream_grace_seconds, clock=clock)
-    layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
+    options = options or ServerOptions()
+    expiry = StreamExpiry(options.stream_grace_seconds, clock=clock)
+    layers = _outer_layers(metrics, options)
     if refusals is not None:
         layers.append(AuditTrail(refusals, clock=clock))
     if peers:
@@ -304,15 +306,16 @@ def server_layers(
 
 def admin_layers(metrics: RpcMetrics, options: ServerOptions) -> LayeredInterceptor:
     """Return the layers of an admin server, whose address needs no credentials."""
-    return LayeredInterceptor(
-        (RequestContext(), RpcMeasurement(metrics), ErrorMapping()), _reading(metrics, options)
-    )
+    return LayeredInterceptor(_outer_layers(metrics, options), _reading(metrics, options))
 
 
-def _reading(metrics: RpcMetrics, options: ServerOptions | None) -> RequestReading:
-    return RequestReading(
-        options or ServerOptions(), lambda reason: metrics.refused_messages.labels(reason).inc()
-    )
+def _outer_layers(metrics: RpcMetrics, options: ServerOptions) -> list[Layer]:
+    limit = MetadataLimit(options.max_metadata_bytes)
+    return [RequestContext(), RpcMeasurement(metrics), ErrorMapping(), limit]
+
+
+def _reading(metrics: RpcMetrics, options: ServerOptions) -> RequestReading:
+    return RequestReading(options, lambda why: metrics.refused_messages.labels(why).inc())
 
 
 def _decompose(

@@ -43,6 +43,8 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        # By default a client that says nothing keeps its connection for two minutes.
+        ("grpc.server_handshake_timeout_ms", _milliseconds(options.handshake_seconds)),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         # The ping timeout also applies to keepalive pings and defaults to a minute, which would
