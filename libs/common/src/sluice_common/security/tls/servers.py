@@ -14,6 +14,7 @@ from sluice_backends.instruments import Registry
 from sluice_common.security.metrics import TlsMetrics
 from sluice_common.security.tls.files import RotatingMaterial, TlsFiles, TlsMaterial
 from sluice_common.settings.security import Tls
+from sluice_core.configuration import ConfigurationError
 
 ContextSource = Callable[[], ssl.SSLContext]
 
@@ -58,8 +59,16 @@ class ServerTls:
 
         It asks for no client certificate: probes and scrapers have none, and what they read
         belongs to no tenant.
+
+        Raise `ConfigurationError` for files that OpenSSL refuses.
         """
-        return _HttpsContexts(self._material).current
+        try:
+            return _HttpsContexts(self._material).current
+        except OSError as error:
+            raise ConfigurationError(
+                "SLUICE_TLS__CERT_FILE: OpenSSL cannot use it with SLUICE_TLS__KEY_FILE"
+                f" ({error.strerror or type(error).__name__}); issue both anew"
+            ) from error
 
     def expose_expiry(self, metrics: TlsMetrics) -> None:
         """Let the metric of the certificate's end be computed at each scrape."""
