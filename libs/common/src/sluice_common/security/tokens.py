@@ -28,8 +28,11 @@ class TokenKeys(Protocol):
     @property
     def keys(self) -> KeyRing | None: ...
 
-    async def find_unknown(self) -> bool:
-        """Look for the unknown key of a token; return whether the keys were loaded again."""
+    async def find_unknown(self) -> float | None:
+        """Look for the unknown key of a token.
+
+        Return None if the keys are newer than the call, otherwise the seconds until the next try.
+        """
         ...
 
 
@@ -64,7 +67,8 @@ class JwtAuthenticator:
         """Return the principal of a header.
 
         Raise `Unauthenticated` NO_CREDENTIALS, BAD_TOKEN, TOKEN_EXPIRED; `Unavailable`
-        AUTH_KEYS_UNAVAILABLE while the issuer has not given any keys since the start.
+        AUTH_KEYS_UNAVAILABLE while there are no keys, or while the key of the token is unknown and
+        the search for it is rationed or has failed.
         """
         if not authorization:
             raise no_credentials()
@@ -106,15 +110,19 @@ class JwtAuthenticator:
     async def _signer_of(self, token: CompactToken) -> VerificationKey:
         """Return the key that signed the token; look for new keys if none of ours did."""
         key = self._signer_among_known(token)
-        if key is None and await self._keys.find_unknown():
-            key = self._signer_among_known(token)
         if key is not None:
             return key
-        if self._keys.keys is None:
+        retry_after_seconds = await self._keys.find_unknown()
+        key = self._signer_among_known(token)
+        if key is not None:
+            return key
+        # The issuer may have added the key since the last load: such a token is not refused for
+        # good because somebody else's made-up key has used up the search.
+        if retry_after_seconds is not None or self._keys.keys is None:
             raise Unavailable(
                 "AUTH_KEYS_UNAVAILABLE",
-                "The server cannot verify tokens at the moment; try again.",
-                retry_after_seconds=1.0,
+                "The server cannot verify tokens of this key at the moment; try again.",
+                retry_after_seconds=retry_after_seconds or 1.0,
             )
         raise TokenRefused(Check.KEY)
 
