@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 from typing import Any
 
 import pytest
@@ -141,3 +143,33 @@ def test_public_key_as_a_secret_is_refused() -> None:
     pem = RSA.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(UnusableKeys, match="JWKS_FILE"):
         secret_key(pem)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *(b"a" * 32, bytes(32), b" " * 32, b"changeme" * 4, b"changeme-" * 4, b"0123456789" * 4),
+        *(bytes(range(32)), b"abcdefghijklmnopqrstuvwxyz012345", b"0123456789abcdef" * 2),
+        *(b"change-me-password-secret-admin-1234", b"Sluice-Secret-Sluice-Password-2024"),
+    ],
+)
+def test_weak_secret_is_refused_outside_development(secret: bytes) -> None:
+    assert len(secret_key(secret)) == 1
+    with pytest.raises(UnusableKeys, match="the secret") as caught:
+        secret_key(secret + b"\n", require_strong=True)
+    assert secret.decode("latin-1") not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_secret_is_strong(seed: int) -> None:
+    """Bytes, and the usual texts of them."""
+    random_bytes = random.Random(seed).randbytes(32)
+    for secret in (random_bytes, random_bytes.hex().encode(), base64.b64encode(random_bytes)):
+        assert len(secret_key(secret, require_strong=True)) == 1
+
+
+@pytest.mark.parametrize("document", [tokens.key_set(tokens.rsa_key()), b'{"kty":"oct","k":"%s"}'])
+def test_json_web_key_is_no_secret(document: bytes) -> None:
+    """Everybody may read a published one. Without the requirement of strength too."""
+    with pytest.raises(UnusableKeys, match="SLUICE_AUTH__JWKS_FILE"):
+        secret_key(document.ljust(40))

@@ -72,7 +72,10 @@ async def _main(
         deps = intake_deps(coordination, drives, metrics, options, limiter)
         authenticator = await enter(
             open_authenticator(
-                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+                settings.auth,
+                metrics.registry,
+                allow_insecure=settings.allow_insecure,
+                require_strong=not settings.is_development,
             )
         )
         services = (intake_service(deps),)

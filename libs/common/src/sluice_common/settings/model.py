@@ -178,12 +178,12 @@ class SluiceSettings(BaseSettings):
         check_combination(self.combination, self.durability)
         self._check_notifications()
         check_plain_settings(self, PREFIX)
-        if not self._is_development:
+        if not self.is_development:
             check_strength(self, PREFIX)
         return self
 
     @property
-    def _is_development(self) -> bool:
+    def is_development(self) -> bool:
         """Whether only this machine, or a network that restricts access, reaches the process."""
         addresses = (
             self.intake_address,
