@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from joserfc.jws import JWSRegistry
 
 from sluice_common.security.compact import parse_compact
 from sluice_common.security.keys.key_ring import (
@@ -20,6 +21,7 @@ from sluice_common.security.keys.key_ring import (
     secret_key,
 )
 from support import tokens
+from support.jwt_authenticator import Server
 from support.tokens import claims
 
 RSA = tokens.rsa_key()
@@ -124,6 +126,29 @@ def test_token_without_an_id_costs_few_verifications() -> None:
     beyond = key_set(document(*(key.jwk for key in [*strangers, signer])))
     assert beyond.verify(parse_compact(nameless.encode())) is None
     assert verifies(beyond, signer)
+
+
+@pytest.mark.parametrize("key_id", [None, "invented"])
+async def test_bad_token_costs_at_most_two_verifications(
+    monkeypatch: pytest.MonkeyPatch, key_id: str | None
+) -> None:
+    """Anybody can send it, and each verification blocks the event loop."""
+    tried = 0
+    algorithm = type(JWSRegistry.algorithms["ES256"])
+    verify = algorithm.verify
+
+    def counted(self: Any, *arguments: Any) -> bool:
+        nonlocal tried
+        tried += 1
+        return bool(verify(self, *arguments))
+
+    monkeypatch.setattr(algorithm, "verify", counted)
+    members = [dict(tokens.ec_key(f"ec-{number}").jwk, kid=None) for number in range(8)]
+    anonymous = [{name: one[name] for name in one if name != "kid"} for one in members]
+    server = Server(document(*anonymous))
+    forged = tokens.ec_key("stranger").token(claims(), kid=key_id)
+    assert await server.refusal(forged) == "BAD_TOKEN"
+    assert 0 < tried <= 2
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])

@@ -112,9 +112,10 @@ class JwtAuthenticator:
         key = self._signer_among_known(token)
         if key is not None:
             return key
+        ring = self._keys.keys
         retry_after_seconds = await self._keys.find_unknown()
-        key = self._signer_among_known(token)
-        if key is not None:
+        # The same keys are not tried again: a verification blocks the event loop.
+        if self._keys.keys is not ring and (key := self._signer_among_known(token)) is not None:
             return key
         # The issuer may have added the key since the last load: such a token is not refused for
         # good because somebody else's made-up key has used up the search.

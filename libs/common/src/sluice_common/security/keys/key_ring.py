@@ -19,8 +19,12 @@ from sluice_common.settings.secret_strength import key_weakness
 MIN_SECRET_BYTES: Final = 32
 """HS256 needs a key as long as its hash (RFC 7518, 3.2)."""
 MAX_KEYS: Final = 32
-MAX_TRIES: Final = 8
-"""Verifications that a token without a key id may cost: a slow one takes almost a millisecond."""
+MAX_TRIES: Final = 2
+"""Verifications that a token without a key id may cost: the old and the new key of a rotation.
+
+A slow one takes half a millisecond of the event loop, and anybody can send bad tokens. A provider
+with more keys has to name the one in use (OpenID Connect Core, 10.1).
+"""
 
 _RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVE_ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {
