@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +18,6 @@ from sluice_common.security.authentication import Authenticator, LocalAuthentica
 from sluice_common.security.keys import refreshing
 from sluice_common.security.keys.files import MAX_KEY_BYTES, FileKeys
 from sluice_common.security.keys.issuer import IssuerKeys
-from sluice_common.security.keys.key_ring import key_set
 from sluice_common.security.keys.refreshing import LoadedKeys
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings.security import Auth, AuthMode
@@ -179,26 +177,6 @@ async def test_file_that_blocks_its_reader_costs_one_thread(
             return await outcome(authenticator, NEXT.token(claims())) == "ann"
 
         await until(is_new, what="the waiting reader has read the new keys")
-
-
-async def test_late_error_of_an_abandoned_read_is_not_lost(tmp_path: Path) -> None:
-    """Nobody waits for it any more; asyncio would log it with a traceback."""
-    pipe, reported = tmp_path / "keys.json", []
-    os.mkfifo(pipe)
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _loop, context: reported.append(context["message"]))
-    loader = FileKeys(pipe, key_set)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):
-            await loader.load()
-    reading = loader._reading
-    assert reading is not None
-    await asyncio.to_thread(pipe.write_bytes, b"nonsense")
-    await asyncio.wait([reading])
-    await asyncio.sleep(0)
-    del loader, reading
-    gc.collect()
-    assert reported == []
 
 
 async def test_secret_file_verifies_and_is_rotated(tmp_path: Path, fast_polls: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from sluice_common.security.claims import ClaimRules, is_expired, principal_of
@@ -85,6 +86,11 @@ class JwtAuthenticator:
             raise refused.to_error() from None
         return found.principal
 
+    def holds_key(self, principal: Principal) -> bool:
+        """Return whether the key that signed the token of a principal is still in use."""
+        keys = self._keys.keys
+        return keys is not None and principal.key is not None and keys.holds(principal.key)
+
     def _find_verified(self, digest: bytes) -> VerifiedToken | None:
         """Return the token from the cache if it is still valid."""
         found = self._cache.get(digest)
@@ -103,9 +109,11 @@ class JwtAuthenticator:
         token = parse_compact(text)
         key = await self._signer_of(token)
         principal = principal_of(token.claims(), self._rules, self._clock())
-        assert principal.expires_at is not None, "principal_of requires exp"
+        expires_at = principal.expires_at
+        assert expires_at is not None, "principal_of requires exp"
         self._verified.inc()
-        return VerifiedToken(principal, principal.expires_at, key.thumbprint, len(text))
+        principal = replace(principal, key=key.thumbprint)
+        return VerifiedToken(principal, expires_at, key.thumbprint, len(text))
 
     async def _signer_of(self, token: CompactToken) -> VerificationKey:
         """Return the key that signed the token; look for new keys if none of ours did."""
