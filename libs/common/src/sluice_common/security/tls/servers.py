@@ -33,10 +33,13 @@ class ServerTls:
         self._material = RotatingMaterial(TlsFiles.of_server(tls))
         self._require_client_cert = tls.require_client_cert
 
-    def credentials(self) -> grpc.ServerCredentials:
+    def credentials(self, *, for_users: bool = False) -> grpc.ServerCredentials:
         """Return credentials for one gRPC listener, TLS 1.2 or newer.
 
         They remember what their listener has, so that every listener needs its own.
+
+        Args:
+            for_users: never require a client certificate.
         """
         given = self._material.current()
 
@@ -51,7 +54,7 @@ class ServerTls:
 
         fetcher: Any = fetch  # the stubs leave out that it may return None
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(given), fetcher, self._require_client_cert
+            _configuration(given), fetcher, self._require_client_cert and not for_users
         )
 
     def https_contexts(self) -> ContextSource:
