@@ -23,7 +23,7 @@ from sluice_backends.memory.rates import MemoryRateBuckets
 from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rates.metrics import RateMetrics
 from sluice_common.rpc.errors import from_rpc_error
-from sluice_common.rpc.host import CHANNELZ, METRICS, RpcHost, Service, hosting
+from sluice_common.rpc.host import CHANNELZ, METRICS, SERVICE, RpcHost, Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import load_settings
 from sluice_common.telemetry.tracing import Tracing
@@ -234,6 +234,26 @@ async def test_look_ups_of_listed_peers_have_no_rate(paths: TlsPaths) -> None:
         for issued, name in ((USER, "GetDrive"), (INTAKE, "ListNodes")):
             error = await refusal(channel_to(running, issued), REPOSITORY, name)
             assert from_rpc_error(error).reason == "RATE_LIMITED"
+
+
+async def test_service_address_alone_requires_certificates(paths: TlsPaths) -> None:
+    """Users without a certificate call the other address, which answers them as no service."""
+    peers = {"peers": ["spiffe://cluster/intake"]}
+    async with host(paths, mtls=True, tls=peers, service_address=ANY) as running:
+        async with channel_to(running) as channel:
+            assert await echoed(open_stream(channel, ECHO)) == b"x"
+        error = await refusal(channel_to(running), SINK)
+        assert from_rpc_error(error).reason == "NOT_A_SERVICE"
+        running.addresses = {ADDRESS: running.addresses[SERVICE]}
+        error = await refusal(channel_to(running))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        async with channel_to(running, INTAKE) as channel:
+            assert await echoed(open_stream(channel, SINK)) == b"x"
+
+
+def test_service_address_without_client_certificates_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="SLUICE_SERVICE_ADDRESS"):
+        load_settings(service_address=ANY)
 
 
 async def test_new_certificate_is_shown_and_streams_go_on(paths: TlsPaths) -> None:

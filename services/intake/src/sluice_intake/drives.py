@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice_common.rates.limiter import RATE_LIMITED
 from sluice_common.rpc.errors import NOT_OURS, from_rpc_error
+from sluice_common.security.refusals import TOKEN_EXPIRED
 from sluice_core.access.decisions import Grants
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.access.principal import current_authorization
@@ -25,6 +26,7 @@ from sluice_core.errors import (
     NotFound,
     ResourceExhausted,
     SluiceError,
+    Unauthenticated,
     Unavailable,
 )
 from sluice_core.ports.catalogue import Drive, DrivePolicy
@@ -111,6 +113,9 @@ class _Entry:
 class CachedDrives:
     """An LRU cache of drives that serves stale entries while the source is unavailable.
 
+    Streams in the grace period after their token get stale entries too, with the grants that are
+    known.
+
     A drive is cached for all callers, because it comes with all of its grants. The source decides
     only whether the caller that happens to fetch it may see it. A caller above its rate there is
     delayed before it is refused, and delays no other: its stream must not break.
@@ -187,6 +192,13 @@ class CachedDrives:
         except NotFound:
             self._entries.pop(key, None)
             raise
+        except Unauthenticated as error:
+            # The intake refuses new calls with an expired token. This one is a stream, which may
+            # outlive its token by the grace period; `StreamExpiry` ends it.
+            entry = self._entries.get(key)
+            if entry is None or error.reason != TOKEN_EXPIRED:
+                raise
+            return entry.drive
         except (Unavailable, DeadlineExceeded) as error:
             # Not for any other error: a revoked caller could provoke those, such as RATE_LIMITED.
             entry = self._entries.get(key)

@@ -98,7 +98,10 @@ async def _serve(
         services = _services(settings, backends, metrics.intake, limiter)
         authenticator = await stack.enter_async_context(
             open_authenticator(
-                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+                settings.auth,
+                metrics.registry,
+                allow_insecure=settings.allow_insecure,
+                require_strong=not settings.is_development,
             )
         )
         write = log_refusals if storage.catalogue is None else storage.catalogue.append_audit

@@ -31,7 +31,7 @@ from sluice_common.rpc.scope_check import ScopeCheck
 from sluice_common.rpc.stream_expiry import StreamExpiry
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.audit import RefusalSink
-from sluice_common.security.authentication import Authenticator
+from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_common.security.peers import INTERNAL_SERVICES
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
@@ -212,7 +212,8 @@ class Authentication:
         structlog.contextvars.bind_contextvars(tenant=principal.tenant)
         if principal.expires_at is None or call.kind not in _LASTING_KINDS:
             return await proceed(requests, context)
-        async with self._expiry.limit(principal.expires_at, self._expired_streams):
+        withdrawn = partial(is_key_withdrawn, self._authenticator, principal)
+        async with self._expiry.limit(principal.expires_at, self._expired_streams, withdrawn):
             return await proceed(requests, context)
 
 

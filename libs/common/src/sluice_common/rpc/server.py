@@ -79,18 +79,24 @@ def _milliseconds(seconds: float) -> int:
 
 
 def listen(
-    server: grpc.aio.Server, setting: str, address: Address, tls: ServerTls | None = None
+    server: grpc.aio.Server,
+    setting: str,
+    address: Address,
+    tls: ServerTls | None = None,
+    *,
+    for_users: bool = False,
 ) -> Address:
     """Bind a server to an address; return the actual one (port 0 picks a free port).
 
     Args:
         tls: None for plain text.
+        for_users: never require a client certificate there.
     """
     try:
         if tls is None:
             port = server.add_insecure_port(str(address))
         else:
-            port = server.add_secure_port(str(address), tls.credentials())
+            port = server.add_secure_port(str(address), tls.credentials(for_users=for_users))
     except RuntimeError:
         port = 0
     if port == 0:
