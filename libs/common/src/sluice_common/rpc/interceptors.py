@@ -19,11 +19,7 @@ import structlog
 
 from sluice_common.rpc.audit_trail import AuditTrail
 from sluice_common.rpc.counting_context import CountingContext
-from sluice_common.rpc.errors import (
-    client_is_gone,
-    internal_error,
-    to_sluice_error,
-)
+from sluice_common.rpc.errors import client_is_gone, internal_error, to_sluice_error
 from sluice_common.rpc.internal_services import InternalServices
 from sluice_common.rpc.metadata_limit import MetadataLimit
 from sluice_common.rpc.requests import RequestReading
