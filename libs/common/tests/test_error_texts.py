@@ -66,7 +66,15 @@ FACTS = {
     ),
     *("needed_number", "number", "offer.number", "part"),
     *("part.number", "part.size", "received", "row.version", "seconds", "missing_bytes"),
-    *("self._offer.number", "self._offer.size", "size", "stored", "tag.number", "total"),
+    *(
+        "self._max_bytes",
+        "self._offer.number",
+        "self._offer.size",
+        "size",
+        "stored",
+        "tag.number",
+        "total",
+    ),
     *("version", "status.value"),
     # The quota that is refused: scope, unit and figures of the caller's own tenant.
     *("_UNITS[kind]", "limit", "requested", "reserved", "scope", "used"),
