@@ -1,0 +1,34 @@
+"""Command: exchange a refresh token for a new session."""
+
+from __future__ import annotations
+
+import structlog
+
+from sluice_gateway.auth.accounts import Accounts
+from sluice_gateway.auth.ports import Outcome
+from sluice_gateway.auth.sessions import Session, session_ended
+
+_log = structlog.get_logger(__name__)
+
+
+async def refresh(accounts: Accounts, refresh_token: str) -> Session:
+    """Return the session with new tokens; the old refresh token is worth nothing from now on.
+
+    A token that is used again was stolen, or its thief used it first: nobody can say which, so its
+    whole family ends (RFC 9700, 4.14.2).
+
+    Raise `Unauthenticated` SESSION_ENDED.
+    """
+    rotation, successor = await accounts.sessions.rotate(refresh_token)
+    if rotation.outcome is not Outcome.ROTATED:
+        if rotation.outcome is Outcome.REUSED:
+            _log.warning("refresh_token.reused", userId=rotation.user_id)
+        accounts.count("refresh", rotation.outcome)
+        raise session_ended()
+    user = await accounts.users.find_by_id(rotation.user_id)
+    if user is None or not user.is_active:
+        await accounts.sessions.end(successor)
+        accounts.count("refresh", "refused")
+        raise session_ended()
+    accounts.count("refresh", rotation.outcome)
+    return accounts.sessions.renewed(user, successor)

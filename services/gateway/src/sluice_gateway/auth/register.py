@@ -1,0 +1,44 @@
+"""Command: register by email and password."""
+
+from __future__ import annotations
+
+from sluice_gateway.auth.accounts import Accounts, Credentials
+from sluice_gateway.auth.names import new_user_id
+from sluice_gateway.auth.ports import User
+from sluice_gateway.auth.sessions import Session
+
+
+async def register(accounts: Accounts, credentials: Credentials) -> Session:
+    """Create a user with a tenant and a drive of their own, and open a session.
+
+    The answer does not tell whether the email is known. With the right password it is a log-in, so
+    that a client may repeat a call whose answer was lost. With another password the session is one
+    of nobody: it has the form of a real one, arrives no sooner or later, and opens nothing.
+
+    Raise `ResourceExhausted` RATE_LIMITED, `Unavailable` LOGIN_BUSY.
+    """
+    await accounts.limits.admit(credentials.email, credentials.address)
+    async with accounts.even_time():
+        known = await accounts.users.find_by_email(credentials.email)
+        if known is None:
+            user = User(
+                new_user_id(),
+                credentials.email,
+                await accounts.passwords.hash(credentials.password),
+                accounts.clock(),
+            )
+            if await accounts.users.create_user(user):
+                await accounts.homes.prepare_home(user.user_id)
+                accounts.count("register", "created")
+                return await accounts.sessions.open(user)
+            # Somebody registered the same email meanwhile.
+            known = await accounts.users.find_by_email(credentials.email)
+        stored = known.password_hash if known is not None else None
+        is_right = await accounts.passwords.verify(credentials.password, stored)
+        if known is None or not is_right or not known.is_active:
+            accounts.count("register", "imitated")
+            return accounts.sessions.imitate(credentials.email)
+        # A call that was killed half-way may have left the user without it.
+        await accounts.homes.prepare_home(known.user_id)
+        accounts.count("register", "known")
+        return await accounts.sessions.open(known)

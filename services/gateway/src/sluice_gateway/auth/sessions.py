@@ -1,0 +1,118 @@
+"""Sessions: an access token, and a refresh token that leads to the next one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sluice_core.errors import Unauthenticated
+from sluice_gateway.auth.access_tokens import AccessTokens
+from sluice_gateway.auth.names import new_user_id
+from sluice_gateway.auth.ports import Outcome, RefreshToken, RefreshTokens, Rotation, User
+
+_PREFIX: Final = "srt_"
+"""Begins every refresh token, so that scanners of leaked secrets recognize one."""
+_TOKEN_BYTES: Final = 32
+_FORM: Final = re.compile(r"srt_[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a client keeps. `expires_in`: seconds until the access token ends."""
+
+    token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int
+    user_id: str
+    email: str
+    created_at: float
+
+
+class Sessions:
+    """Opens, renews and ends sessions.
+
+    Args:
+        lifetime_seconds: of a refresh token that is not used; each use begins it anew.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        tokens: RefreshTokens,
+        access: AccessTokens,
+        lifetime_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tokens = tokens
+        self._access = access
+        self._lifetime_seconds = lifetime_seconds
+        self._clock = clock
+
+    async def open(self, user: User) -> Session:
+        """Return a new session of a user."""
+        refresh_token = _new_refresh_token()
+        record = RefreshToken(
+            digest_of(refresh_token), secrets.token_hex(16), user.user_id, self._expiry()
+        )
+        session = self._session(user, self._access.issue(user.user_id), refresh_token)
+        await self._tokens.issue(record)
+        return session
+
+    def imitate(self, email: str) -> Session:
+        """Return a session of nobody, in the form of a real one. Its tokens open nothing."""
+        user = User(new_user_id(), email, "", self._clock())
+        return self._session(user, self._access.imitate(user.user_id), _new_refresh_token())
+
+    async def rotate(self, refresh_token: str) -> tuple[Rotation, str]:
+        """Replace a refresh token; return what became of it, and its successor."""
+        if not _FORM.fullmatch(refresh_token):
+            return Rotation(Outcome.UNKNOWN), ""
+        successor = _new_refresh_token()
+        rotation = await self._tokens.rotate(
+            digest_of(refresh_token), digest_of(successor), self._expiry(), self._clock()
+        )
+        return rotation, successor
+
+    def renewed(self, user: User, refresh_token: str) -> Session:
+        """Return the session of a user whose refresh token was replaced by this one."""
+        return self._session(user, self._access.issue(user.user_id), refresh_token)
+
+    async def end(self, refresh_token: str) -> None:
+        """End the session of a refresh token, and all that its family leads to."""
+        if _FORM.fullmatch(refresh_token):
+            await self._tokens.revoke_family(digest_of(refresh_token))
+
+    def _session(self, user: User, token: str, refresh_token: str) -> Session:
+        lifetime = int(self._access.terms.lifetime_seconds)
+        return Session(token, refresh_token, lifetime, user.user_id, user.email, user.created_at)
+
+    def _expiry(self) -> float:
+        return self._clock() + self._lifetime_seconds
+
+
+def digest_of(refresh_token: str) -> str:
+    """Return what is stored of a refresh token. It is random: a fast hash without salt suffices."""
+    return hashlib.sha256(refresh_token.encode("ascii")).hexdigest()
+
+
+def session_ended() -> Unauthenticated:
+    """Return the error for a refresh token that opens nothing, whatever the cause."""
+    return Unauthenticated(
+        "SESSION_ENDED", "The refresh token is not valid or was used before; log in again."
+    )
+
+
+def wrong_credentials() -> Unauthenticated:
+    """Return the error for a log-in, whether the email is unknown or the password is wrong."""
+    return Unauthenticated(
+        "WRONG_CREDENTIALS", "Email or password is wrong; correct them, or register."
+    )
+
+
+def _new_refresh_token() -> str:
+    return _PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)

@@ -1,0 +1,98 @@
+"""Limits of request bodies: size, counted while the body is read, and time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sluice_gateway.http.refusals import body_stalled, body_too_large, malformed_request
+
+_DRAINED_BYTES: Final = 8 * 1024 * 1024
+_DRAIN_SECONDS: Final = 1.0
+"""How much of a refused body is read and dropped. A client that is still sending when its
+connection closes may lose the answer to a reset."""
+
+
+class BodyLimits:
+    """Refuses bodies that are too large or too slow, whatever they declare.
+
+    Args:
+        max_bytes: of one body.
+        seconds: from the first read to the last byte.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _declared_bytes(scope) > self._max_bytes:
+            await _drain(receive)
+            raise body_too_large(self._max_bytes)
+        body = _LimitedBody(receive, self._max_bytes, self._seconds)
+        await self._app(scope, body.receive, send)
+
+
+class _LimitedBody:
+    def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self._left = max_bytes
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        """Return the next message. After the body, wait for the disconnect without a limit.
+
+        Raise `ResourceExhausted` MESSAGE_TOO_LARGE and `DeadlineExceeded` MESSAGE_STALLED.
+        """
+        if self._is_complete:
+            return await self._receive()
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+        try:
+            async with asyncio.timeout(self._deadline - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            raise body_stalled() from None
+        if message["type"] != "http.request":
+            return message
+        self._left -= len(message.get("body", b""))
+        self._is_complete = not message.get("more_body", False)
+        if self._left < 0:
+            if not self._is_complete:
+                await _drain(self._receive)
+            raise body_too_large(self._max_bytes)
+        return message
+
+
+def _declared_bytes(scope: Scope) -> int:
+    """Return `Content-Length`, 0 without one. The parser has checked that there is one at most."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise malformed_request()
+            return int(value)
+    return 0
+
+
+async def _drain(receive: Receive) -> None:
+    """Read and drop the rest of a body, within bounds."""
+    dropped = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while dropped <= _DRAINED_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                dropped += len(message.get("body", b""))
+    except TimeoutError:
+        return

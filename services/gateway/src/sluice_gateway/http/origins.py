@@ -1,0 +1,163 @@
+"""Origins of pages (RFC 6454): who may use the API from a browser, and by which host name."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sluice_gateway.http.refusals import host_not_allowed, origin_not_allowed
+
+_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE"
+_REQUEST_HEADERS: Final = (
+    "authorization, content-type, idempotency-key, if-none-match, last-event-id, traceparent, "
+    "x-request-id"
+)
+_EXPOSED_HEADERS: Final = (
+    "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Trace-Id"
+)
+_PREFLIGHT_SECONDS: Final = 600
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class OriginCheck:
+    """Refuses requests of foreign pages, and on a keyless server those for foreign host names.
+
+    A keyless server trusts whoever reaches it. A page of another origin in the user's browser
+    reaches it too, under its own origin, or under its own host name that it lets resolve to
+    127.0.0.1 (DNS rebinding). With keys a request needs a token, which a foreign page does not
+    have; then only WebSockets are checked, to which CORS does not apply.
+
+    Args:
+        allowed: further origins whose pages may use the API.
+        is_keyless: whether requests need no token.
+        loopback_names_only: refuse host names that are not this machine's.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        allowed: Collection[str],
+        *,
+        is_keyless: bool,
+        loopback_names_only: bool,
+    ) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+        self._is_keyless = is_keyless
+        self._loopback_names_only = loopback_names_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raise `PermissionDenied` HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED."""
+        if scope["type"] in ("http", "websocket"):
+            hosts, origins = headers_of(scope, b"host"), headers_of(scope, b"origin")
+            if self._loopback_names_only and not (len(hosts) == 1 and _is_loopback(hosts[0])):
+                raise host_not_allowed()
+            if self._is_keyless or scope["type"] == "websocket":
+                own = own_origin(scope)
+                if any(each != own and each not in self._allowed for each in origins):
+                    raise origin_not_allowed()
+        await self._app(scope, receive, send)
+
+
+class Cors:
+    """Cross-origin resource sharing (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+    The API takes tokens in a header and no cookies, so that credentials are never allowed, and `*`
+    is never an answer.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raise `PermissionDenied` ORIGIN_NOT_ALLOWED for a preflight request of a foreign page."""
+        origins = headers_of(scope, b"origin") if scope["type"] == "http" else []
+        if not origins:
+            await self._app(scope, receive, send)
+            return
+        origin = origins[0] if len(origins) == 1 and origins[0] in self._allowed else None
+        is_preflight = scope["method"] == "OPTIONS" and headers_of(
+            scope, b"access-control-request-method"
+        )
+        if is_preflight:
+            if origin is None and origins != [own_origin(scope)]:
+                raise origin_not_allowed()
+            await _preflight_answer(origin)(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(b"vary", b"origin")]
+                if origin is not None:
+                    added += [
+                        (b"access-control-allow-origin", origin.encode("latin-1")),
+                        (b"access-control-expose-headers", _EXPOSED_HEADERS.encode("ascii")),
+                    ]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _preflight_answer(origin: str | None) -> Response:
+    headers = {"vary": "origin, access-control-request-method, access-control-request-headers"}
+    if origin is not None:
+        headers |= {
+            "access-control-allow-origin": origin,
+            "access-control-allow-methods": _METHODS,
+            "access-control-allow-headers": _REQUEST_HEADERS,
+            "access-control-max-age": str(_PREFLIGHT_SECONDS),
+        }
+    return Response(status_code=204, headers=headers)
+
+
+def headers_of(scope: Mapping[str, Any], name: bytes) -> list[str]:
+    """Return every value of a header; `name` is in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def own_origin(scope: Mapping[str, Any]) -> str | None:
+    """Return the origin of the server's own pages, as its caller names it in `Host`."""
+    hosts = headers_of(scope, b"host")
+    if len(hosts) != 1:
+        return None
+    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+    return normalized_origin(f"{scheme}://{hosts[0]}")
+
+
+def normalized_origin(text: str) -> str | None:
+    """Return an origin as browsers send it: lower case, without the default port.
+
+    None if the text is no origin: it has a path, a user or another scheme than HTTP.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        return None
+    if parts.path or parts.query or parts.fragment or text.endswith(("?", "#")):
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_default = port is None or port == _PORTS[parts.scheme]
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    origin = normalized_origin(f"http://{host}")
+    name = urlsplit(origin).hostname if origin is not None else None
+    if name is None:
+        return False
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
