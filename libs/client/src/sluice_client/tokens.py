@@ -17,7 +17,8 @@ from sluice_client.watched_files import CheckTimer, Signature, signature
 TokenSource = str | os.PathLike[str] | Callable[[], Awaitable[str]]
 """A token, the path of a file that has one, or an async function that returns one.
 
-A string is always the token itself: name a file by a `Path`.
+A string is always the token itself: name a file by a `Path`. If the function has a method
+`is_due()`, it is asked before each call whether to call the function again.
 """
 
 _MAX_TOKEN_BYTES = 64 * 1024
@@ -27,6 +28,10 @@ _FUNCTION_SECONDS = 30.0
 
 
 class _Source(Protocol):
+    def is_due(self) -> bool:
+        """Return whether to fetch the token again before the next call."""
+        ...
+
     async def fetch(self, *, force: bool) -> str:
         """Return the token. With `force`, the last one was refused."""
         ...
@@ -49,11 +54,10 @@ class Tokens:
         """Raise InvalidArgument BAD_TOKEN for text that cannot be a token."""
         self._source: _Source | None = None
         self._token: str | None = None
-        self._is_eager = False
         if isinstance(source, str):
             self._token = checked_token(source, "the token")
         elif isinstance(source, os.PathLike):
-            self._source, self._is_eager = _TokenFile(Path(source), clock), True
+            self._source = _TokenFile(Path(source), clock)
         elif source is not None:
             self._source = _TokenFunction(source, function_seconds)
         self._is_given = source is not None
@@ -68,20 +72,20 @@ class Tokens:
 
     async def open(self) -> None:
         """Read a file's first token. Raise OSError when it cannot be read, or BAD_TOKEN."""
-        if self._is_eager:
+        if isinstance(self._source, _TokenFile):
             await self.current()
 
     async def current(self) -> str | None:
         """Return the token for the next call; None when calls carry none.
 
         A file is checked for a change at most every `CHECK_SECONDS`. A function is called for the
-        first token only; see `renew`.
+        first token, and when it says that one is due; see `renew`.
         """
         if self._source is None:
             return self._token
-        if self._token is None or (self._is_eager and not self._lock.locked()):
+        if self._token is None or (self._source.is_due() and not self._lock.locked()):
             async with self._lock:
-                if self._token is None or self._is_eager:
+                if self._token is None or self._source.is_due():
                     self._take(await self._source.fetch(force=False))
         return self._token
 
@@ -126,6 +130,9 @@ class _TokenFile:
         self._token: str | None = None
         self._is_regular = True
 
+    def is_due(self) -> bool:
+        return True  # `fetch` reads it only after a while
+
     async def fetch(self, *, force: bool) -> str:
         is_due = self._timer.is_due()
         # A pipe, such as <(…) of a shell, was read to its end.
@@ -167,6 +174,10 @@ class _TokenFunction:
     def __init__(self, function: Callable[[], Awaitable[str]], seconds: float) -> None:
         self._function = function
         self._seconds = seconds
+        self._due: Callable[[], bool] = getattr(function, "is_due", lambda: False)
+
+    def is_due(self) -> bool:
+        return self._due()
 
     async def fetch(self, *, force: bool) -> str:
         timeout = asyncio.timeout(self._seconds)
