@@ -35,7 +35,7 @@ _ENTERED: Mapping[PhotoStatus, type[Any]] = MappingProxyType(
 )
 
 
-def job_created(job: UploadJob) -> EventRecord:
+def job_created(job: UploadJob, *, trace_parent: str = "") -> EventRecord:
     """Return UploadJobCreated of a new job."""
     event = photos_pb2.UploadJobCreated(
         header=_job_header("UploadJobCreated", job),
@@ -46,7 +46,7 @@ def job_created(job: UploadJob) -> EventRecord:
         total_count=job.counts.total,
         total_bytes=job.total_bytes,
     )
-    return _record(event, event.header, job.job_id, job.updated_at)
+    return _record(event, event.header, job.job_id, job.updated_at, trace_parent)
 
 
 def job_ended(job: UploadJob, *, trace_parent: str = "") -> EventRecord:

@@ -53,6 +53,8 @@ class Photo:
     completed_at: float | None = None
     taken_at: float | None = None
     """When it was taken, as its EXIF says; None when unknown."""
+    deleted_at: float | None = None
+    """Since when it is gone for its owner. The job still counts it."""
 
     @property
     def dated_at(self) -> float:
