@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from starlette.types import ASGIApp
 
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.migrate import migrate
 from sluice_common.settings import SluiceSettings, load_settings
 from sluice_core.addresses import Address
 from sluice_gateway.app import build_app
-from sluice_gateway.bootstrap import AccountStores, open_gateway
+from sluice_gateway.bootstrap import open_gateway
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.settings import gateway_options
-from support.gateway_accounts import MemoryHomes, MemoryRefreshTokens, MemoryUsers
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 BOB = {"email": "bob@example.com", "password": "battery staple"}
@@ -58,9 +63,8 @@ class Gateway:
 
     address: Address
     deps: GatewayDeps
-    users: MemoryUsers
-    refresh_tokens: MemoryRefreshTokens
-    homes: MemoryHomes
+    catalogue: SqlCatalogue
+    database: Path
     http: aiohttp.ClientSession
     ready: list[bool] = field(default_factory=lambda: [True])
 
@@ -112,6 +116,22 @@ async def received(reader: asyncio.StreamReader, seconds: float = 20.0) -> bytes
     return content
 
 
+async def new_catalogue(folder: Path) -> Path:
+    """Return the file of an empty, migrated catalogue."""
+    template = _template()
+    if not template.exists():
+        await migrate(f"sqlite:///{template}")
+    return Path(shutil.copy(template, folder / "catalogue.sqlite"))
+
+
+@cache
+def _template() -> Path:
+    """Return the file that the first test of this process migrates."""
+    folder = tempfile.mkdtemp(prefix="sluice-catalogue-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder) / "catalogue.sqlite"
+
+
 @asynccontextmanager
 async def running_gateway(
     folder: Path,
@@ -130,7 +150,6 @@ async def running_gateway(
         even_seconds: see `Accounts`.
     """
     given = settings or load_settings(data_dir=folder)
-    users, tokens, homes = MemoryUsers(), MemoryRefreshTokens(), MemoryHomes()
     ready = [True]
 
     async def is_ready() -> bool:
@@ -143,11 +162,12 @@ async def running_gateway(
         )
         address = given.gateway_address.with_port(listener.getsockname()[1])
         options = change(gateway_options(given, address))
-        stores = AccountStores(users, tokens, homes)
-        deps = await enter(open_gateway(given, options, stores, GatewayMetrics(), is_ready))
+        database = await new_catalogue(folder)
+        catalogue = await enter(open_catalogue(f"sqlite:///{database}"))
+        deps = await enter(open_gateway(given, options, catalogue, GatewayMetrics(), is_ready))
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
         proxies = HttpOptions(options.trusted_proxies)
         await enter(serving_http(listener, wrap(build_app(deps)), proxies))
         http = await enter(aiohttp.ClientSession(auto_decompress=False))
-        yield Gateway(address, deps, users, tokens, homes, http, ready)
+        yield Gateway(address, deps, catalogue, database, http, ready)

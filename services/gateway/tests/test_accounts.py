@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sluice_common.security.compact import parse_compact
+from sluice_core.ports.audit import AuditFilter
+from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.access_tokens import USER_SCOPES
 from support.gateway import ANN, BOB, Gateway
 
@@ -18,7 +20,8 @@ async def test_register_opens_a_session(gateway: Gateway) -> None:
     assert user["email"] == ANN["email"]
     assert user["tenant"] == user["userId"]
     assert session["expiresIn"] == 900
-    assert gateway.homes.prepared == {user["userId"]}
+    drive = await gateway.catalogue.get_drive(user["userId"], "photos")
+    assert (drive.bucket, drive.key_prefix) == ("sluice", "local/")
     me = await gateway.get("/api/auth/me", session["token"])
     assert me.status == 200
     assert me.json() == user
@@ -70,7 +73,7 @@ async def test_refused_login_does_not_tell_why(
 
 async def test_deactivated_user_has_no_access(gateway: Gateway) -> None:
     session = await gateway.register()
-    gateway.users.deactivate(session["user"]["userId"])
+    await gateway.catalogue.set_user_status(session["user"]["userId"], UserStatus.DISABLED)
     assert (await gateway.post("/api/auth/login", ANN)).reason == "WRONG_CREDENTIALS"
     assert (await gateway.get("/api/auth/me", session["token"])).reason == "BAD_TOKEN"
     refreshed = await _refresh(gateway, session["refreshToken"])
@@ -93,11 +96,13 @@ async def test_registration_of_a_known_email_opens_nothing(gateway: Gateway) -> 
     header, imitated = (parse_compact(each["token"].encode()) for each in (real, fake))
     assert header.key_id == imitated.key_id
     assert fake["user"]["userId"] != real["user"]["userId"]
-    assert fake["user"]["userId"] not in gateway.users.by_id
+    assert await gateway.catalogue.get_user(fake["user"]["userId"]) is None
     assert (await gateway.get("/api/auth/me", fake["token"])).reason == "BAD_TOKEN"
     assert (await _refresh(gateway, fake["refreshToken"])).reason == "SESSION_ENDED"
     assert (await gateway.post("/api/auth/login", ANN)).status == 200
-    assert len(gateway.users.by_id) == 1
+    found = await gateway.catalogue.find_user(ANN["email"])
+    assert found is not None
+    assert found.user_id == real["user"]["userId"]
 
 
 def _form(value: Any) -> Any:
@@ -110,7 +115,8 @@ def _form(value: Any) -> Any:
 async def test_concurrent_registrations_make_one_user(gateway: Gateway) -> None:
     sessions = await asyncio.gather(*(gateway.register() for _ in range(8)))
     assert len({each["user"]["userId"] for each in sessions}) == 1
-    assert len(gateway.users.by_id) == 1
+    for session in sessions:
+        assert (await gateway.get("/api/auth/me", session["token"])).status == 200
 
 
 async def test_refresh_rotates_both_tokens(gateway: Gateway) -> None:
@@ -150,14 +156,36 @@ async def test_logout_ends_the_session(gateway: Gateway) -> None:
     assert unknown.status == 204
 
 
-async def test_stores_keep_neither_password_nor_token(gateway: Gateway) -> None:
+async def test_catalogue_keeps_neither_password_nor_token(gateway: Gateway) -> None:
     session = await gateway.register()
-    stored = repr(gateway.refresh_tokens.tokens) + "".join(
-        user.password_hash for user in gateway.users.by_id.values()
-    )
-    assert session["refreshToken"] not in stored
-    assert ANN["password"] not in stored
-    assert "$argon2id$v=19$m=19456,t=2,p=1$" in stored
+    user = await gateway.catalogue.find_user(ANN["email"])
+    assert user is not None
+    assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    files = list(gateway.database.parent.glob(f"{gateway.database.name}*"))
+    stored = b"".join(file.read_bytes() for file in files)
+    assert user.password_hash.encode() in stored
+    for secret in (session["refreshToken"], session["token"], ANN["password"]):
+        assert secret.encode() not in stored
+
+
+async def test_login_completes_an_interrupted_registration(gateway: Gateway) -> None:
+    """A kill between user and drive leaves a user without a drive."""
+    accounts = gateway.deps.accounts
+    assert accounts is not None
+    password_hash = await accounts.passwords.hash(ANN["password"].encode())
+    assert await gateway.catalogue.add_user("usr_1", ANN["email"], password_hash)
+    for path in ("/api/auth/login", "/api/auth/register"):
+        assert (await gateway.post(path, ANN)).status in (200, 201)
+        assert (await gateway.catalogue.get_drive("usr_1", "photos")).key_prefix == "local/"
+        await gateway.catalogue.delete_drive("usr_1", "photos")
+
+
+async def test_home_is_in_the_audit_log(gateway: Gateway) -> None:
+    session = await gateway.register()
+    user_id = session["user"]["userId"]
+    page = await gateway.catalogue.list_audit(user_id, 10, None, AuditFilter())
+    found = [(each.action, each.object) for each in page.entries]
+    assert found == [("CreateDrive", "drive/photos")]
 
 
 @pytest.mark.parametrize(

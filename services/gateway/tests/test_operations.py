@@ -92,7 +92,7 @@ async def test_stop_lets_a_request_finish(tmp_path: Path) -> None:
         async with running_gateway(tmp_path, even_seconds=0.5) as gateway:
             url = f"{gateway.url}/api/auth/register"
             register = asyncio.create_task(_status(client, url))
-            await until(lambda: gateway.users.by_id)
+            await until(lambda: gateway.catalogue.find_user(ANN["email"]))
             assert not register.done()
         assert await register == 201
 

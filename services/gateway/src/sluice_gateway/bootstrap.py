@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from sluice_common.rates.opening import open_rate_buckets
 from sluice_common.security.claims import ClaimRules
@@ -13,12 +12,14 @@ from sluice_common.security.metrics import TokenMetrics
 from sluice_common.security.opening import open_authenticator
 from sluice_common.security.tokens import JwtAuthenticator
 from sluice_common.settings import SluiceSettings
+from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_gateway.auth.access_tokens import AccessTokens, TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.guess_limits import GuessLimits
+from sluice_gateway.auth.homes import CatalogueHomes
+from sluice_gateway.auth.housekeeping import purging_families
 from sluice_gateway.auth.key_file import SigningKeys, open_signing_keys
 from sluice_gateway.auth.passwords import Passwords
-from sluice_gateway.auth.ports import Homes, RefreshTokens, Users
 from sluice_gateway.auth.sessions import Sessions
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.authentication import Authentication
@@ -27,20 +28,11 @@ from sluice_gateway.options import GatewayOptions
 from sluice_gateway.settings import keys_file, rotation_policy
 
 
-@dataclass(frozen=True, slots=True)
-class AccountStores:
-    """Where accounts are kept."""
-
-    users: Users
-    refresh_tokens: RefreshTokens
-    homes: Homes
-
-
 @asynccontextmanager
 async def open_gateway(
     settings: SluiceSettings,
     options: GatewayOptions,
-    stores: AccountStores,
+    catalogue: GatewayCatalogue,
     metrics: GatewayMetrics,
     is_ready: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[GatewayDeps]:
@@ -65,7 +57,8 @@ async def open_gateway(
         )
         rules = ClaimRules(options.audience, options.issuer, options.tenant_claim)
         verifier = JwtAuthenticator(keys, rules, metrics.registry.group(TokenMetrics))
-        accounts = await enter(_open_accounts(settings, options, stores, keys, terms, metrics))
+        await enter(purging_families(catalogue))
+        accounts = await enter(_open_accounts(settings, options, catalogue, keys, terms, metrics))
         yield GatewayDeps(
             Authentication(verifier, is_keyless=options.is_keyless),
             metrics,
@@ -81,7 +74,7 @@ async def open_gateway(
 async def _open_accounts(
     settings: SluiceSettings,
     options: GatewayOptions,
-    stores: AccountStores,
+    catalogue: GatewayCatalogue,
     keys: SigningKeys,
     terms: TokenTerms,
     metrics: GatewayMetrics,
@@ -90,10 +83,10 @@ async def _open_accounts(
         passwords = await asyncio.to_thread(Passwords, metrics.accounts.password_seconds)
         try:
             yield Accounts(
-                users=stores.users,
-                homes=stores.homes,
+                users=catalogue,
+                homes=CatalogueHomes(catalogue, options.home_bucket, options.home_prefix),
                 sessions=Sessions(
-                    stores.refresh_tokens, AccessTokens(keys, terms), options.refresh_token_seconds
+                    catalogue, AccessTokens(keys, terms), options.refresh_token_seconds
                 ),
                 passwords=passwords,
                 limits=GuessLimits(buckets, options.guess_rates, metrics.rates),

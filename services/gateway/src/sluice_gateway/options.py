@@ -21,6 +21,7 @@ class GatewayOptions:
     object_origins: origins of the object store, for the policy of the panel's pages.
     trusted_proxies: addresses and networks of proxies in front of it.
     home_prefix: key prefix of the drives of users.
+    home_bucket: bucket of these drives.
     """
 
     issuer: str
@@ -39,3 +40,4 @@ class GatewayOptions:
     refresh_token_seconds: float = 30 * 24 * 3600.0
     guess_rates: GuessRates = field(default_factory=GuessRates)
     home_prefix: str = "local/"
+    home_bucket: str = "sluice"

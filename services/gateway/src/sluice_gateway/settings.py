@@ -48,6 +48,7 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
             per_address=gateway.address_guesses_per_minute,
         ),
         home_prefix=f"{gateway.environment}/",
+        home_bucket=settings.bucket,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts, Credentials
 from sluice_gateway.auth.sessions import Session, wrong_credentials
 
@@ -15,10 +16,10 @@ async def login(accounts: Accounts, credentials: Credentials) -> Session:
     LOGIN_BUSY.
     """
     await accounts.limits.admit(credentials.email, credentials.address)
-    user = await accounts.users.find_by_email(credentials.email)
+    user = await accounts.users.find_user(credentials.email)
     stored = None if user is None else user.password_hash
     is_right = await accounts.passwords.verify(credentials.password, stored)
-    if user is None or not is_right or not user.is_active:
+    if user is None or not is_right or user.status is not UserStatus.ACTIVE:
         accounts.count("login", "refused")
         raise wrong_credentials()
     await accounts.homes.prepare_home(user.user_id)

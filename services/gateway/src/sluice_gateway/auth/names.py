@@ -10,7 +10,7 @@ import uuid_utils
 
 from sluice_core.errors import InvalidArgument
 
-MAX_EMAIL_CHARS: Final = 254
+MAX_EMAIL_BYTES: Final = 254
 """Longest address that mail can be sent to (RFC 5321, 4.5.3.1.3)."""
 MIN_PASSWORD_CHARS: Final = 8
 MAX_PASSWORD_BYTES: Final = 1024
@@ -32,7 +32,11 @@ def normalize_email(text: str, field: str = "email") -> str:
     Raise `InvalidArgument` BAD_EMAIL.
     """
     email = unicodedata.normalize("NFKC", text).strip().casefold()
-    if len(email) > MAX_EMAIL_CHARS or not email.isprintable() or not _EMAIL.fullmatch(email):
+    if (
+        len(email.encode("utf-8")) > MAX_EMAIL_BYTES
+        or not email.isprintable()
+        or not _EMAIL.fullmatch(email)
+    ):
         raise InvalidArgument(
             "BAD_EMAIL", "This is no email address; give one such as ann@example.com.", field=field
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
+from sluice_core.ports.refresh_tokens import RotationState
+from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts
-from sluice_gateway.auth.ports import Outcome
 from sluice_gateway.auth.sessions import Session, session_ended
 
 _log = structlog.get_logger(__name__)
@@ -20,15 +21,16 @@ async def refresh(accounts: Accounts, refresh_token: str) -> Session:
     Raise `Unauthenticated` SESSION_ENDED.
     """
     rotation, successor = await accounts.sessions.rotate(refresh_token)
-    if rotation.outcome is not Outcome.ROTATED:
-        if rotation.outcome is Outcome.REUSED:
+    outcome = rotation.state.name.lower()
+    if rotation.state is not RotationState.ROTATED:
+        if rotation.state is RotationState.REUSED:
             _log.warning("refresh_token.reused", userId=rotation.user_id)
-        accounts.count("refresh", rotation.outcome)
+        accounts.count("refresh", outcome)
         raise session_ended()
-    user = await accounts.users.find_by_id(rotation.user_id)
-    if user is None or not user.is_active:
+    user = await accounts.users.get_user(rotation.user_id)
+    if user is None or user.status is not UserStatus.ACTIVE:
         await accounts.sessions.end(successor)
         accounts.count("refresh", "refused")
         raise session_ended()
-    accounts.count("refresh", rotation.outcome)
+    accounts.count("refresh", outcome)
     return accounts.sessions.renewed(user, successor)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts, Credentials
 from sluice_gateway.auth.names import new_user_id
-from sluice_gateway.auth.ports import User
 from sluice_gateway.auth.sessions import Session
 
 
@@ -19,23 +19,20 @@ async def register(accounts: Accounts, credentials: Credentials) -> Session:
     """
     await accounts.limits.admit(credentials.email, credentials.address)
     async with accounts.even_time():
-        known = await accounts.users.find_by_email(credentials.email)
+        known = await accounts.users.find_user(credentials.email)
         if known is None:
-            user = User(
-                new_user_id(),
-                credentials.email,
-                await accounts.passwords.hash(credentials.password),
-                accounts.clock(),
-            )
-            if await accounts.users.create_user(user):
-                await accounts.homes.prepare_home(user.user_id)
+            password_hash = await accounts.passwords.hash(credentials.password)
+            user_id = new_user_id()
+            is_new = await accounts.users.add_user(user_id, credentials.email, password_hash)
+            # Not by the id: somebody may have registered the same email meanwhile.
+            known = await accounts.users.find_user(credentials.email)
+            if is_new and known is not None:
+                await accounts.homes.prepare_home(user_id)
                 accounts.count("register", "created")
-                return await accounts.sessions.open(user)
-            # Somebody registered the same email meanwhile.
-            known = await accounts.users.find_by_email(credentials.email)
-        stored = known.password_hash if known is not None else None
+                return await accounts.sessions.open(known)
+        stored = None if known is None else known.password_hash
         is_right = await accounts.passwords.verify(credentials.password, stored)
-        if known is None or not is_right or not known.is_active:
+        if known is None or not is_right or known.status is not UserStatus.ACTIVE:
             accounts.count("register", "imitated")
             return accounts.sessions.imitate(credentials.email)
         # A call that was killed half-way may have left the user without it.

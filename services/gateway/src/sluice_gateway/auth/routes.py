@@ -11,12 +11,13 @@ from pydantic.alias_generators import to_camel
 
 from sluice_core.access.principal import LOCAL_PRINCIPAL
 from sluice_core.errors import Unauthenticated, Unimplemented
+from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.access_tokens import USER_SCOPES
 from sluice_gateway.auth.accounts import Accounts, Credentials
 from sluice_gateway.auth.login import login
 from sluice_gateway.auth.logout import logout
 from sluice_gateway.auth.names import (
-    MAX_EMAIL_CHARS,
+    MAX_EMAIL_BYTES,
     MAX_PASSWORD_BYTES,
     MIN_PASSWORD_CHARS,
     check_password,
@@ -44,7 +45,7 @@ class _View(BaseModel):
 class CredentialsBody(_Body):
     """Email and password."""
 
-    email: Annotated[str, Field(max_length=4 * MAX_EMAIL_CHARS, examples=["ann@example.com"])]
+    email: Annotated[str, Field(max_length=4 * MAX_EMAIL_BYTES, examples=["ann@example.com"])]
     password: Annotated[
         str,
         Field(
@@ -144,8 +145,8 @@ def auth_routes(accounts: Accounts | None, authentication: Authentication) -> AP
         )
         if accounts is None or principal is LOCAL_PRINCIPAL:
             return view
-        user = await accounts.users.find_by_id(principal.subject)
-        if user is None or not user.is_active:
+        user = await accounts.users.get_user(principal.subject)
+        if user is None or user.status is not UserStatus.ACTIVE:
             raise Unauthenticated("BAD_TOKEN", "The user of this token is gone; log in again.")
         return view.model_copy(update={"email": user.email, "created_at": _moment(user.created_at)})
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from sluice_core.errors import Unauthenticated
+from sluice_core.errors import NotFound, Unauthenticated
+from sluice_core.ports.refresh_tokens import Rotation, RotationState
+from sluice_core.ports.users import User
 from sluice_gateway.auth.access_tokens import AccessTokens
 from sluice_gateway.auth.names import new_user_id
-from sluice_gateway.auth.ports import Outcome, RefreshToken, RefreshTokens, Rotation, User
+from sluice_gateway.auth.ports import RefreshTokens
 
 _PREFIX: Final = "srt_"
 """Begins every refresh token, so that scanners of leaked secrets recognize one."""
@@ -54,50 +56,65 @@ class Sessions:
         self._clock = clock
 
     async def open(self, user: User) -> Session:
-        """Return a new session of a user."""
+        """Return a new session of a user.
+
+        Raise `Unauthenticated` WRONG_CREDENTIALS for one who was disabled meanwhile.
+        """
         refresh_token = _new_refresh_token()
-        record = RefreshToken(
-            digest_of(refresh_token), secrets.token_hex(16), user.user_id, self._expiry()
+        session = self._session(
+            user.user_id, user.email, user.created_at, self._access.issue, refresh_token
         )
-        session = self._session(user, self._access.issue(user.user_id), refresh_token)
-        await self._tokens.issue(record)
+        try:
+            await self._tokens.begin_family(digest_of(refresh_token), user.user_id, self._expiry())
+        except NotFound:
+            raise wrong_credentials() from None
         return session
 
     def imitate(self, email: str) -> Session:
         """Return a session of nobody, in the form of a real one. Its tokens open nothing."""
-        user = User(new_user_id(), email, "", self._clock())
-        return self._session(user, self._access.imitate(user.user_id), _new_refresh_token())
+        return self._session(
+            new_user_id(), email, self._clock(), self._access.imitate, _new_refresh_token()
+        )
 
     async def rotate(self, refresh_token: str) -> tuple[Rotation, str]:
         """Replace a refresh token; return what became of it, and its successor."""
         if not _FORM.fullmatch(refresh_token):
-            return Rotation(Outcome.UNKNOWN), ""
+            return Rotation(RotationState.UNKNOWN), ""
         successor = _new_refresh_token()
-        rotation = await self._tokens.rotate(
-            digest_of(refresh_token), digest_of(successor), self._expiry(), self._clock()
+        rotation = await self._tokens.rotate_token(
+            digest_of(refresh_token), digest_of(successor), self._expiry()
         )
         return rotation, successor
 
     def renewed(self, user: User, refresh_token: str) -> Session:
         """Return the session of a user whose refresh token was replaced by this one."""
-        return self._session(user, self._access.issue(user.user_id), refresh_token)
+        return self._session(
+            user.user_id, user.email, user.created_at, self._access.issue, refresh_token
+        )
 
     async def end(self, refresh_token: str) -> None:
         """End the session of a refresh token, and all that its family leads to."""
         if _FORM.fullmatch(refresh_token):
             await self._tokens.revoke_family(digest_of(refresh_token))
 
-    def _session(self, user: User, token: str, refresh_token: str) -> Session:
+    def _session(
+        self,
+        user_id: str,
+        email: str,
+        created_at: float,
+        issue: Callable[[str], str],
+        refresh_token: str,
+    ) -> Session:
         lifetime = int(self._access.terms.lifetime_seconds)
-        return Session(token, refresh_token, lifetime, user.user_id, user.email, user.created_at)
+        return Session(issue(user_id), refresh_token, lifetime, user_id, email, created_at)
 
     def _expiry(self) -> float:
         return self._clock() + self._lifetime_seconds
 
 
-def digest_of(refresh_token: str) -> str:
+def digest_of(refresh_token: str) -> bytes:
     """Return what is stored of a refresh token. It is random: a fast hash without salt suffices."""
-    return hashlib.sha256(refresh_token.encode("ascii")).hexdigest()
+    return hashlib.sha256(refresh_token.encode("ascii")).digest()
 
 
 def session_ended() -> Unauthenticated:
