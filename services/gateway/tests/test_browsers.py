@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,19 @@ async def test_preflight_of_another_origin_fails(shared: Gateway, origin: str) -
     reply = await _preflight(shared, origin)
     assert (reply.status, reply.reason) == (403, "ORIGIN_NOT_ALLOWED")
     assert not any(name.startswith("access-control-") for name in reply.headers)
+
+
+async def test_preflight_of_own_pages_passes(gateway: Gateway) -> None:
+    """Browsers send none for the same origin; some proxies do."""
+    assert (await _preflight(gateway, gateway.url)).status == 204
+
+
+async def test_pages_can_read_every_refusal(shared: Gateway) -> None:
+    """Also those of the layers around the routes."""
+    body = BytesIO(b" " * (1024 * 1024 + 1))
+    reply = await shared.call("POST", "/api/auth/login", data=body, headers={"origin": PANEL})
+    assert reply.reason == "MESSAGE_TOO_LARGE"
+    assert reply.headers["access-control-allow-origin"] == PANEL
 
 
 async def test_two_origins_get_no_cors(shared: Gateway) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sluice_common.security.compact import parse_compact
 from sluice_common.security.keys.key_ring import UnusableKeys
 from sluice_core.configuration import ConfigurationError
+from sluice_gateway.auth.access_tokens import AccessTokens, TokenTerms
 from sluice_gateway.auth.key_file import KeyFile, open_signing_keys
 from sluice_gateway.auth.signing_keys import (
     Algorithm,
@@ -207,3 +208,24 @@ async def test_mounted_secret_need_not_be_writable(
     monkeypatch.setattr("sluice_gateway.auth.key_file.os.open", refuse)
     async with open_signing_keys(path, POLICY, AccountMetrics(), lambda: 1e6) as keys:
         assert keys.current().created_at == 0.0
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_imitated_token_has_the_form_of_a_real_one(algorithm: Algorithm) -> None:
+    """Nobody but a verifier tells them apart, and making one takes no longer."""
+
+    class Keys:
+        def __init__(self) -> None:
+            self.key = new_key(algorithm, 0.0)
+
+        def current(self) -> SigningKey:
+            return self.key
+
+    keys = Keys()
+    tokens = AccessTokens(keys, TokenTerms("https://a.example", "sluice", "tenant", 900.0))
+    real, fake = (parse_compact(make("usr_1").encode()) for make in (tokens.issue, tokens.imitate))
+    assert (real.key_id, real.algorithm) == (fake.key_id, fake.algorithm)
+    assert len(real.signature) == len(fake.signature)
+    assert real.claims().keys() == fake.claims().keys()
+    assert key_ring([keys.key]).verify(real) is not None
+    assert key_ring([keys.key]).verify(fake) is None

@@ -20,7 +20,7 @@ from sluice_gateway.auth.well_known import well_known_routes
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.body_limits import BodyLimits
 from sluice_gateway.http.operations import operation_routes
-from sluice_gateway.http.origins import Cors, OriginCheck
+from sluice_gateway.http.origins import CorsHeaders, OriginCheck
 from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
 from sluice_gateway.http.routes import SECURITY_SCHEMES, ProblemView
@@ -34,15 +34,15 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     options = deps.options
     app: ASGIApp = _routes(deps)
     app = BodyLimits(app, options.max_body_bytes, options.body_seconds)
-    app = Cors(app, options.origins)
     app = OriginCheck(
         app,
         options.origins,
         is_keyless=options.is_keyless,
         loopback_names_only=options.loopback_names_only,
     )
-    context = RequestContext(app, deps.metrics.http)
-    return SecurityHeaders(context, options.object_origins, is_https=options.is_https)
+    app = RequestContext(app, deps.metrics.http)
+    app = CorsHeaders(app, options.origins)
+    return SecurityHeaders(app, options.object_origins, is_https=options.is_https)
 
 
 def _routes(deps: GatewayDeps) -> FastAPI:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from sluice_core.access.scopes import Scope
-from sluice_gateway.auth.signing_keys import SigningKey, new_key
+from sluice_gateway.auth.signing_keys import SigningKey
 
 USER_SCOPES: Final = (
     Scope.PHOTOS_READ,
@@ -63,15 +63,13 @@ class AccessTokens:
         return self._keys.current().sign(self._claims(user_id))
 
     def imitate(self, user_id: str) -> str:
-        """Return text that only a verifier tells from a token: its signature is not valid.
+        """Return text that only a verifier tells from a token: its signature is random.
 
         Raise `Unavailable` AUTH_KEYS_UNAVAILABLE.
         """
-        real = self._keys.current()
-        key = new_key(real.algorithm, real.created_at)
-        return SigningKey(real.key_id, real.algorithm, real.created_at, key.key).sign(
-            self._claims(user_id)
-        )
+        signed, _, signature = self.issue(user_id).rpartition(".")
+        size = len(signature) * 3 // 4
+        return f"{signed}.{secrets.token_urlsafe(size)}"
 
     def _claims(self, user_id: str) -> dict[str, Any]:
         now, terms = self._clock(), self.terms

@@ -20,7 +20,11 @@ _REQUEST_HEADERS: Final = (
 _EXPOSED_HEADERS: Final = (
     "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Trace-Id"
 )
-_PREFLIGHT_SECONDS: Final = 600
+_PREFLIGHT: Final = {
+    "access-control-allow-methods": _METHODS,
+    "access-control-allow-headers": _REQUEST_HEADERS,
+    "access-control-max-age": "600",
+}
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -31,6 +35,8 @@ class OriginCheck:
     reaches it too, under its own origin, or under its own host name that it lets resolve to
     127.0.0.1 (DNS rebinding). With keys a request needs a token, which a foreign page does not
     have; then only WebSockets are checked, to which CORS does not apply.
+
+    It answers preflight requests, for which `CorsHeaders` adds the origin.
 
     Args:
         allowed: further origins whose pages may use the API.
@@ -53,22 +59,28 @@ class OriginCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise `PermissionDenied` HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED."""
-        if scope["type"] in ("http", "websocket"):
-            hosts, origins = headers_of(scope, b"host"), headers_of(scope, b"origin")
-            if self._loopback_names_only and not (len(hosts) == 1 and _is_loopback(hosts[0])):
-                raise host_not_allowed()
-            if self._is_keyless or scope["type"] == "websocket":
-                own = own_origin(scope)
-                if any(each != own and each not in self._allowed for each in origins):
-                    raise origin_not_allowed()
-        await self._app(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        hosts, origins = headers_of(scope, b"host"), headers_of(scope, b"origin")
+        if self._loopback_names_only and not (len(hosts) == 1 and _is_loopback(hosts[0])):
+            raise host_not_allowed()
+        is_preflight = _is_preflight(scope, origins)
+        if self._is_keyless or is_preflight or scope["type"] == "websocket":
+            own = own_origin(scope)
+            if any(each != own and each not in self._allowed for each in origins):
+                raise origin_not_allowed()
+        if is_preflight:
+            await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
-class Cors:
+class CorsHeaders:
     """Cross-origin resource sharing (https://fetch.spec.whatwg.org/#http-cors-protocol).
 
     The API takes tokens in a header and no cookies, so that credentials are never allowed, and `*`
-    is never an answer.
+    is never an answer. It surrounds `RequestContext`, so that pages can read errors too.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
@@ -76,45 +88,33 @@ class Cors:
         self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raise `PermissionDenied` ORIGIN_NOT_ALLOWED for a preflight request of a foreign page."""
-        origins = headers_of(scope, b"origin") if scope["type"] == "http" else []
-        if not origins:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        origin = origins[0] if len(origins) == 1 and origins[0] in self._allowed else None
-        is_preflight = scope["method"] == "OPTIONS" and headers_of(
-            scope, b"access-control-request-method"
-        )
-        if is_preflight:
-            if origin is None and origins != [own_origin(scope)]:
-                raise origin_not_allowed()
-            await _preflight_answer(origin)(scope, receive, send)
-            return
+        # A cache must not give what one origin may read to another.
+        added = [(b"vary", b"origin")]
+        origins = headers_of(scope, b"origin")
+        if len(origins) == 1 and origins[0] in self._allowed:
+            added += [
+                (b"access-control-allow-origin", origins[0].encode("latin-1")),
+                (b"access-control-expose-headers", _EXPOSED_HEADERS.encode("ascii")),
+            ]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = [(b"vary", b"origin")]
-                if origin is not None:
-                    added += [
-                        (b"access-control-allow-origin", origin.encode("latin-1")),
-                        (b"access-control-expose-headers", _EXPOSED_HEADERS.encode("ascii")),
-                    ]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
-def _preflight_answer(origin: str | None) -> Response:
-    headers = {"vary": "origin, access-control-request-method, access-control-request-headers"}
-    if origin is not None:
-        headers |= {
-            "access-control-allow-origin": origin,
-            "access-control-allow-methods": _METHODS,
-            "access-control-allow-headers": _REQUEST_HEADERS,
-            "access-control-max-age": str(_PREFLIGHT_SECONDS),
-        }
-    return Response(status_code=204, headers=headers)
+def _is_preflight(scope: Mapping[str, Any], origins: Collection[str]) -> bool:
+    return bool(
+        scope["type"] == "http"
+        and scope["method"] == "OPTIONS"
+        and origins
+        and headers_of(scope, b"access-control-request-method")
+    )
 
 
 def headers_of(scope: Mapping[str, Any], name: bytes) -> list[str]:

@@ -90,8 +90,14 @@ def whoami(where: Where, *, json_lines: bool) -> NoReturn:
 
 
 def _api(where: Where) -> Callable[[str], GatewayApi]:
-    security = find_security(where.security, None, {**os.environ, "SLUICE_TOKEN": ""})
+    # Other tokens do not matter here, not even files of them that cannot be read.
+    without = {name: text for name, text in os.environ.items() if not _is_token(name)}
+    security = find_security(where.security, None, without)
     return lambda url: GatewayApi(url, security.tls, allow_insecure=security.allow_insecure)
+
+
+def _is_token(setting: str) -> bool:
+    return setting in ("SLUICE_TOKEN", "SLUICE_TOKEN_FILE")
 
 
 def _record(stored: StoredLogin) -> dict[str, Any]:
