@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import stat
 import urllib.error
 import urllib.request
@@ -18,7 +19,7 @@ from support.cli import Outcome, Sluice
 from support.processes import ServiceProcess
 from support.server import StandaloneServer, standalone
 
-EMAIL, PASSWORD = "ann@example.com", "correct horse"
+PASSWORD = "correct horse"
 DENIED, CONFIGURATION, UNAVAILABLE = 77, 78, 69
 
 
@@ -30,6 +31,7 @@ class Deployment:
     server: StandaloneServer
     sluice: Sluice
     login_file: Path
+    email: str
 
     @property
     def url(self) -> str:
@@ -44,7 +46,7 @@ class Deployment:
 
     def log_in(self, *arguments: str) -> Outcome:
         return self.sluice.run(
-            "login", "--gateway", self.url, "--email", EMAIL, *arguments, typed=f"{PASSWORD}\n"
+            "login", "--gateway", self.url, "--email", self.email, *arguments, typed=f"{PASSWORD}\n"
         )
 
     def stored(self) -> Any:
@@ -54,10 +56,14 @@ class Deployment:
         self.login_file.write_text(json.dumps({**self.stored(), **changes}))
 
 
-@pytest.fixture
-def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    data = tmp_path / "data"
-    gateway = ServiceProcess("sluice_gateway", tmp_path, {"SLUICE_DATA_DIR": str(data)})
+@pytest.fixture(scope="module")
+def services(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[ServiceProcess, StandaloneServer]]:
+    """A gateway and a server on one data directory."""
+    folder = tmp_path_factory.mktemp("services")
+    data = folder / "data"
+    gateway = ServiceProcess("sluice_gateway", folder, {"SLUICE_DATA_DIR": str(data)})
     url = f"http://{gateway.address}"
     auth = {
         "SLUICE_AUTH__MODE": "jwt",
@@ -66,15 +72,28 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     }
     gateway.add_settings({**auth, "SLUICE_GATEWAY__PUBLIC_URL": url})
     with gateway, standalone(data, auth) as server:
-        sluice = Sluice(server.address, tmp_path / "state")
-        hidden = {"SLUICE_TOKEN", "SLUICE_TOKEN_FILE", "SLUICE_GATEWAY"}
-        sluice.environment = {
-            **{name: text for name, text in sluice.environment.items() if name not in hidden},
-            "SLUICE_REPOSITORY_SERVER": server.repository_address,
-        }
-        found = Deployment(gateway, server, sluice, tmp_path / "state" / "config" / "login.json")
-        found.post("/api/auth/register", {"email": EMAIL, "password": PASSWORD})
-        yield found
+        yield gateway, server
+
+
+@pytest.fixture
+def deployment(
+    services: tuple[ServiceProcess, StandaloneServer], tmp_path: Path
+) -> Iterator[Deployment]:
+    """The services, and a user of the test's own, who has registered."""
+    gateway, server = services
+    sluice = Sluice(server.address, tmp_path / "state")
+    hidden = {"SLUICE_TOKEN", "SLUICE_TOKEN_FILE", "SLUICE_GATEWAY"}
+    sluice.environment = {
+        **{name: text for name, text in sluice.environment.items() if name not in hidden},
+        "SLUICE_REPOSITORY_SERVER": server.repository_address,
+    }
+    email = f"{secrets.token_hex(8)}@example.com"
+    login_file = tmp_path / "state" / "config" / "login.json"
+    found = Deployment(gateway, server, sluice, login_file, email)
+    found.post("/api/auth/register", {"email": email, "password": PASSWORD})
+    yield found
+    if not gateway.is_running:
+        gateway.start()
 
 
 def test_services_accept_the_tokens_of_a_gateway(deployment: Deployment, tmp_path: Path) -> None:
@@ -99,11 +118,14 @@ def test_login_is_shown_and_ended(deployment: Deployment) -> None:
     sluice = deployment.sluice
     assert sluice.run("whoami").code == DENIED
     outcome = deployment.log_in()
-    assert (outcome.code, outcome.out) == (0, f"logged in as {EMAIL} at {deployment.url}\n")
+    assert (outcome.code, outcome.out) == (
+        0,
+        f"logged in as {deployment.email} at {deployment.url}\n",
+    )
     stored = deployment.stored()
     assert stat.S_IMODE(deployment.login_file.stat().st_mode) == 0o600
     (who,) = sluice.ok("whoami", "--json").json_lines()
-    assert who["email"] == EMAIL
+    assert who["email"] == deployment.email
     assert who["user_id"] == stored["user_id"]
     assert "photos:write" in who["scopes"]
     assert sluice.ok("logout").out == f"logged out from {deployment.url}\n"
@@ -117,7 +139,7 @@ def test_login_is_shown_and_ended(deployment: Deployment) -> None:
 def test_secrets_of_a_login_are_not_printed(deployment: Deployment) -> None:
     sluice = deployment.sluice
     wrong = sluice.run(
-        "login", "--gateway", deployment.url, "--email", EMAIL, typed="wrong password\n"
+        "login", "--gateway", deployment.url, "--email", deployment.email, typed="wrong password\n"
     )
     outcomes = [wrong, deployment.log_in("--json"), sluice.run("whoami"), sluice.run("ls", "x:")]
     assert wrong.code == DENIED
@@ -141,7 +163,7 @@ def test_token_is_renewed_before_it_ends(deployment: Deployment) -> None:
     assert second["refresh_token"] != first["refresh_token"]
     assert second["expires_at"] > second["renew_at"] > first["renew_at"]
     deployment.change_stored(renew_at=0)
-    assert EMAIL in deployment.sluice.ok("whoami").out
+    assert deployment.email in deployment.sluice.ok("whoami").out
     assert deployment.stored()["token"] != second["token"]
 
 
@@ -211,6 +233,6 @@ def test_login_needs_a_gateway(deployment: Deployment, tmp_path: Path) -> None:
     plain = sluice.run("login", "--gateway", "http://192.0.2.1", "--email", "a", typed="p\n")
     assert plain.code == CONFIGURATION
     assert "[INSECURE_TOKEN]" in plain.err
-    silent = sluice.run("login", "--gateway", deployment.url, "--email", EMAIL)
+    silent = sluice.run("login", "--gateway", deployment.url, "--email", deployment.email)
     assert silent.code == CONFIGURATION
     assert "standard input has no password" in silent.err

@@ -52,6 +52,10 @@ class ServiceProcess:
         assert self._process is not None, "the service is not running"
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def add_settings(self, settings: Mapping[str, str]) -> None:
         """Add settings that depend on the address; call this before the start."""
         self._settings = {**self._settings, **settings}

@@ -221,6 +221,8 @@ def test_effective_settings_can_be_set_again_from_what_is_shown(
 ) -> None:
     monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")
     monkeypatch.setenv("SLUICE_CHANNELZ_ADDRESS", "127.0.0.1:0")
+    monkeypatch.setenv("SLUICE_GATEWAY__ORIGINS", "https://b.example,https://a.example:8443")
+    monkeypatch.setenv("SLUICE_GATEWAY__TRUSTED_PROXIES", "10.0.0.0/8,::1")
     settings = load_settings()
     for line in format_settings(settings).splitlines():
         name, _, value = line.partition("=")
