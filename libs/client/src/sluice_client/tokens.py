@@ -28,12 +28,12 @@ _FUNCTION_SECONDS = 30.0
 
 
 class _Source(Protocol):
-    def is_due(self) -> bool:
-        """Return whether to fetch the token again before the next call."""
-        ...
-
     async def fetch(self, *, force: bool) -> str:
         """Return the token. With `force`, the last one was refused."""
+        ...
+
+    def is_due(self) -> bool:
+        """Return whether to fetch the token again before the next call."""
         ...
 
 
@@ -130,9 +130,6 @@ class _TokenFile:
         self._token: str | None = None
         self._is_regular = True
 
-    def is_due(self) -> bool:
-        return True  # `fetch` reads it only after a while
-
     async def fetch(self, *, force: bool) -> str:
         is_due = self._timer.is_due()
         # A pipe, such as <(…) of a shell, was read to its end.
@@ -166,6 +163,9 @@ class _TokenFile:
         if len(data) > _MAX_TOKEN_BYTES:
             raise _bad("the token file is larger than 64 KiB; name the file that has the token")
         return checked_token(data.decode("ascii", "replace"), "the token file")
+
+    def is_due(self) -> bool:
+        return True  # `fetch` reads it only after a while
 
 
 class _TokenFunction:
