@@ -223,3 +223,44 @@ async def test_registration_takes_a_whole_number_of_steps(tmp_path: Path) -> Non
             passed = (time.monotonic() - began) / step
             assert passed >= 1 or seconds == 0.0
             assert abs(passed - round(passed)) < 0.2
+
+
+# -- addresses behind proxies
+
+
+@pytest.mark.parametrize(
+    ("trusted", "statuses"),
+    [((), [401, 429, 429]), (("127.0.0.0/8",), [401, 401, 429])],
+    ids=["stranger", "trusted-proxy"],
+)
+async def test_forwarded_address_counts_from_proxies_only(
+    tmp_path: Path, trusted: tuple[str, ...], statuses: list[int]
+) -> None:
+    """Otherwise a guesser would name a new address with each guess."""
+    rates = GuessRates(per_pair=0, per_account=0, per_address=1)
+    async with running_gateway(
+        tmp_path,
+        change=lambda options: replace(options, guess_rates=rates, trusted_proxies=trusted),
+    ) as gateway:
+        found = [
+            (await gateway.post("/api/auth/login", ANN, **{"x-forwarded-for": address})).status
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")
+        ]
+    assert found == statuses
+
+
+async def test_address_that_a_client_forges_does_not_count(tmp_path: Path) -> None:
+    """A proxy appends to what the client sends: the last address that is no proxy counts."""
+    rates = GuessRates(per_pair=0, per_account=0, per_address=1)
+    async with running_gateway(
+        tmp_path,
+        change=lambda options: replace(
+            options, guess_rates=rates, trusted_proxies=("127.0.0.1/32", "10.0.0.0/8")
+        ),
+    ) as gateway:
+        chains = ("203.0.113.1, 192.0.2.1, 10.0.0.1", "203.0.113.2, 192.0.2.1, 10.0.0.1")
+        found = [
+            (await gateway.post("/api/auth/login", ANN, **{"x-forwarded-for": chain})).status
+            for chain in chains
+        ]
+    assert found == [401, 429]

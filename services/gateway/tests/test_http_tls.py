@@ -62,7 +62,10 @@ async def test_https_is_served(address: Address) -> None:
 
 
 async def test_old_versions_of_tls_are_refused(address: Address) -> None:
-    with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises((ssl.SSLError, ConnectionError)):
+    with (
+        pytest.warns(DeprecationWarning, match="TLSv1_1"),
+        pytest.raises((ssl.SSLError, ConnectionError)),
+    ):
         await fetch(address, OLD, maximum_version=ssl.TLSVersion.TLSv1_1)
 
 
