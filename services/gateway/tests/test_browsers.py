@@ -8,8 +8,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from sluice_gateway.http.origins import normalized_origin
+from sluice_gateway.http.security_headers import SecurityHeaders
 from support.gateway import ANN, Gateway, Reply, running_gateway
 
 PANEL = "https://photos.example.com"
@@ -201,3 +204,49 @@ async def test_answers_about_users_are_not_cached(gateway: Gateway) -> None:
 )
 def test_origin_is_normalized(text: str, origin: str | None) -> None:
     assert normalized_origin(text) == origin
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8"])
+async def test_pages_run_their_own_scripts_only(kind: str) -> None:
+    """The panel sends photos to the store, and shows thumbnails from there."""
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("<p>", media_type=kind)(scope, receive, send)
+
+    app = SecurityHeaders(page, ("https://store.example",))
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "GET", "headers": []}, _nothing, send)
+    headers = {name: value.decode() for name, value in sent[0]["headers"]}
+    rules = dict(
+        rule.strip().partition(" ")[::2] for rule in headers[b"content-security-policy"].split(";")
+    )
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == "'self'"
+    assert rules["connect-src"] == "'self' https://store.example"
+    assert "https://store.example" in rules["img-src"]
+    assert rules["frame-ancestors"] == "'none'"
+    assert "unsafe" not in headers[b"content-security-policy"]
+
+
+async def _nothing() -> Message:
+    raise AssertionError("a page needs no body")
+
+
+async def test_header_of_a_handler_stays() -> None:
+    """Such as the lifetime of the published keys."""
+
+    async def keys(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("", headers={"cache-control": "public"})(scope, receive, send)
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await SecurityHeaders(keys)({"type": "http", "method": "GET", "headers": []}, _nothing, send)
+    values = [value for name, value in sent[0]["headers"] if name == b"cache-control"]
+    assert values == [b"public"]
