@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.http import protocol
 from support.gateway import ANN, Gateway, received, running_gateway
+from support.waiting import until
 
 LOGIN = "/api/auth/login"
 JSON = {"content-type": "application/json"}
@@ -79,6 +81,58 @@ async def test_endless_body_is_cut_off(gateway: Gateway) -> None:
     with pytest.raises(ConnectionError):
         await asyncio.wait_for(send_for_ever(), 60)
     assert sent < 200 * MAX_BYTES
+
+
+async def test_bodies_share_a_bounded_memory(tmp_path: Path) -> None:
+    """Many slow senders of small bodies hold no more than that."""
+    async with running_gateway(
+        tmp_path,
+        change=lambda options: replace(
+            options, max_bodies_bytes=100_000, guess_rates=GuessRates(0, 0, 0)
+        ),
+    ) as gateway:
+        held = []
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(gateway.address.host, gateway.address.port)
+            writer.write(_request(gateway, "content-length: 40000") + b" " * 30_000)
+            held.append(writer)
+        body = _padded(30_000)
+
+        async def refused() -> bool:
+            reply = await gateway.call("POST", LOGIN, data=body, headers=JSON)
+            if reply.status != 503:
+                return False
+            assert reply.reason == "UNFINISHED_MESSAGES"
+            assert reply.headers["retry-after"] == "1"
+            return True
+
+        await until(refused)
+        small = await gateway.call("POST", LOGIN, data=_padded(200), headers=JSON)
+        assert small.reason == "WRONG_CREDENTIALS"
+        for writer in held:
+            writer.close()
+
+        async def admitted() -> bool:
+            reply = await gateway.call("POST", LOGIN, data=body, headers=JSON)
+            return reply.status == 401
+
+        await until(admitted)
+
+
+async def test_pipelined_body_may_follow_an_answer(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time limit for unread bodies is not for the body of the next request."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.05)
+    first = f"GET /healthz HTTP/1.1\r\nhost: {gateway.address}\r\n\r\n".encode()
+    second = _request(gateway, "content-length: 200", "connection: close")
+    reader, writer = await asyncio.open_connection(gateway.address.host, gateway.address.port)
+    writer.write(first + second)
+    await asyncio.sleep(0.3)  # longer than the limit
+    writer.write(_padded(200))
+    answer = await received(reader)
+    writer.close()
+    assert b"HTTP/1.1 401 " in answer
 
 
 async def test_slow_body_is_refused(hasty: Gateway) -> None:

@@ -33,7 +33,7 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     """Return the application with all its layers, the outermost last."""
     options = deps.options
     app: ASGIApp = _routes(deps)
-    app = BodyLimits(app, options.max_body_bytes, options.body_seconds)
+    app = BodyLimits(app, options.max_body_bytes, options.max_bodies_bytes, options.body_seconds)
     app = OriginCheck(
         app,
         options.origins,

@@ -35,6 +35,8 @@ class GatewayOptions:
     object_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     max_body_bytes: int = MIB
+    max_bodies_bytes: int = 64 * MIB
+    """Of all requests in progress."""
     body_seconds: float = 30.0
     access_token_seconds: float = 900.0
     refresh_token_seconds: float = 30 * 24 * 3600.0

@@ -8,7 +8,12 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_gateway.http.refusals import body_stalled, body_too_large, malformed_request
+from sluice_gateway.http.refusals import (
+    body_stalled,
+    body_too_large,
+    malformed_request,
+    too_many_bodies,
+)
 
 _DRAINED_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 1.0
@@ -21,13 +26,16 @@ class BodyLimits:
 
     Args:
         max_bytes: of one body.
+        max_total_bytes: of all bodies that this process holds, from their first byte to the end
+            of their request.
         seconds: from the first read to the last byte.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_total_bytes: int, seconds: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._room = Room(max_total_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,13 +44,34 @@ class BodyLimits:
         if _declared_bytes(scope) > self._max_bytes:
             await _drain(receive)
             raise body_too_large(self._max_bytes)
-        body = _LimitedBody(receive, self._max_bytes, self._seconds)
-        await self._app(scope, body.receive, send)
+        body = _LimitedBody(receive, self._room, self._max_bytes, self._seconds)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            body.release()
+
+
+class Room:
+    """Memory for the bodies of one process."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+
+    def take(self, size: int) -> None:
+        """Take room; raise `Unavailable` UNFINISHED_MESSAGES, with nothing taken, without it."""
+        if size > self._left:
+            raise too_many_bodies()
+        self._left -= size
+
+    def release(self, size: int) -> None:
+        self._left += size
 
 
 class _LimitedBody:
-    def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, room: Room, max_bytes: int, seconds: float) -> None:
         self._receive = receive
+        self._room = room
+        self._held = 0
         self._max_bytes = max_bytes
         self._seconds = seconds
         self._deadline: float | None = None
@@ -52,7 +81,8 @@ class _LimitedBody:
     async def receive(self) -> Message:
         """Return the next message. After the body, wait for the disconnect without a limit.
 
-        Raise `ResourceExhausted` MESSAGE_TOO_LARGE and `DeadlineExceeded` MESSAGE_STALLED.
+        Raise `ResourceExhausted` MESSAGE_TOO_LARGE, `DeadlineExceeded` MESSAGE_STALLED,
+        `Unavailable` UNFINISHED_MESSAGES.
         """
         if self._is_complete:
             return await self._receive()
@@ -65,13 +95,21 @@ class _LimitedBody:
             raise body_stalled() from None
         if message["type"] != "http.request":
             return message
-        self._left -= len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self._room.take(size)
+        self._held += size
+        self._left -= size
         self._is_complete = not message.get("more_body", False)
         if self._left < 0:
             if not self._is_complete:
                 await _drain(self._receive)
             raise body_too_large(self._max_bytes)
         return message
+
+    def release(self) -> None:
+        """Give the room back: the request has ended, and nothing holds its body."""
+        self._room.release(self._held)
+        self._held = 0
 
 
 def _declared_bytes(scope: Scope) -> int:

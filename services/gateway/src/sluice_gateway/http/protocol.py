@@ -91,7 +91,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body and not self.transport.is_closing():
+        # Of pipelined requests the last one may still be under way.
+        is_unread = self.cycle.response_complete and self.cycle.more_body
+        if is_unread and not self.transport.is_closing():
             self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:

@@ -12,6 +12,7 @@ from sluice_core.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
+    Unavailable,
     Unimplemented,
 )
 
@@ -93,6 +94,15 @@ def headers_too_large(max_bytes: int) -> ResourceExhausted:
         "METADATA_TOO_LARGE",
         f"Path and headers of a request have at most {max_bytes} bytes; send less.",
         metadata={"max_bytes": str(max_bytes)},
+    )
+
+
+def too_many_bodies() -> Unavailable:
+    """Return the error for a body for which there is no memory at the moment."""
+    return Unavailable(
+        "UNFINISHED_MESSAGES",
+        "The server holds too many bodies of requests at once; try again.",
+        retry_after_seconds=1.0,
     )
 
 
