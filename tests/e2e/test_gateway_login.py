@@ -133,7 +133,7 @@ def test_login_is_shown_and_ended(deployment: Deployment) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         deployment.post("/api/auth/refresh", {"refreshToken": stored["refresh_token"]})
     assert sluice.run("whoami").code == DENIED
-    assert sluice.ok("logout").out == "nobody was logged in\n"
+    assert sluice.ok("logout").out == "there was no log-in\n"
 
 
 def test_secrets_of_a_login_are_not_printed(deployment: Deployment) -> None:

@@ -245,7 +245,7 @@ async def test_unavailable_backend_says_when_to_retry(faulty: Gateway) -> None:
 
 
 async def test_half_an_answer_ends_the_connection(faulty: Gateway) -> None:
-    """It must not look whole."""
+    """A client must be able to detect that it is incomplete."""
     answer = await faulty.raw(
         f"GET /faulty/half/x HTTP/1.1\r\nhost: {faulty.address}\r\n\r\n".encode()
     )

@@ -111,10 +111,7 @@ def test_old_key_is_kept_until_its_tokens_end() -> None:
 
 @given(st.lists(st.floats(0, 200_000), min_size=1, max_size=12))
 def test_every_token_verifies_until_it_ends(pauses: Sequence[float]) -> None:
-    """Whenever keys are looked after, however rarely: what was signed stays valid.
-
-    A gateway signs with the keys of its last look, so that looks and signatures alternate here.
-    """
+    """At any intervals of rotation. A gateway signs with the keys of its last check."""
     now, keys = 0.0, tuple[SigningKey, ...]()
     tokens: list[tuple[float, str]] = []
     for pause in pauses:
@@ -175,7 +172,7 @@ async def test_damaged_file_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="SLUICE_GATEWAY__KEYS_FILE"):
         async with open_signing_keys(path, POLICY, AccountMetrics()):
             pass
-    assert path.read_text() == "{", "whoever has its key must be able to mend it"
+    assert path.read_text() == "{", "it must stay repairable"
 
 
 async def test_file_damaged_later_leaves_the_last_keys(tmp_path: Path) -> None:
@@ -212,7 +209,7 @@ async def test_mounted_secret_need_not_be_writable(
 
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_imitated_token_has_the_form_of_a_real_one(algorithm: Algorithm) -> None:
-    """Nobody but a verifier tells them apart, and making one takes no longer."""
+    """Only a verifier can distinguish them."""
 
     class Keys:
         def __init__(self) -> None:

@@ -72,4 +72,6 @@ class RenewedToken:
 
 def not_logged_in() -> SluiceError:
     """Return the error of a command that needs a log-in."""
-    return Unauthenticated("NOT_LOGGED_IN", "nobody is logged in here; run `sluice login`")
+    return Unauthenticated(
+        "NOT_LOGGED_IN", "there is no log-in on this machine; run `sluice login`"
+    )

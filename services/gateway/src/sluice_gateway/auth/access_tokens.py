@@ -63,7 +63,7 @@ class AccessTokens:
         return self._keys.current().sign(self._claims(user_id))
 
     def imitate(self, user_id: str) -> str:
-        """Return text that only a verifier tells from a token: its signature is random.
+        """Return an invalid token in the form of a valid one: its signature is random.
 
         Raise `Unavailable` AUTH_KEYS_UNAVAILABLE.
         """

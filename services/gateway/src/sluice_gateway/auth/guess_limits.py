@@ -38,7 +38,7 @@ class GuessRates:
 class GuessLimits:
     """Counts an attempt before it is checked, so that concurrent ones cannot outrun the count.
 
-    Successful ones count too: to give one back would tell that a password was right, and a guesser
+    Successful ones count too: returning one would reveal that a password was right, and a guesser
     could use their own account to reset the count of their address.
 
     An account that does not exist has the same limits.

@@ -129,7 +129,7 @@ class SigningKeys:
         self._read_at = float("-inf")
         self._refreshing = asyncio.Lock()
         self.keys: KeyRing | None = None
-        """What verifies tokens of all keys that are still worth something."""
+        """Verifies tokens of all keys that are not withdrawn."""
 
     def current(self) -> SigningKey:
         """Return the key for a new token. Raise `Unavailable` AUTH_KEYS_UNAVAILABLE without one."""

@@ -6,7 +6,7 @@ from sluice_gateway.auth.accounts import Accounts
 
 
 async def logout(accounts: Accounts, refresh_token: str) -> None:
-    """End the session of a refresh token; no-op for one that opens nothing.
+    """End the session of a refresh token; no-op for an invalid one.
 
     An access token stays valid until it expires, a quarter of an hour at most.
     """

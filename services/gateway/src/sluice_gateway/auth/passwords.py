@@ -42,8 +42,8 @@ class Passwords:
         self._durations = durations
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="passwords")
         self._pending = 0
-        # Of nobody: what it costs to verify tells nothing of the account.
-        self._nobody = _hash(os.urandom(_HASH_BYTES))
+        # For unknown accounts: verifying it costs as much as verifying a real hash.
+        self._decoy = _hash(os.urandom(_HASH_BYTES))
 
     def close(self) -> None:
         """Wait for hashes in progress; drop those that have not begun. Blocking."""
@@ -58,7 +58,7 @@ class Passwords:
 
         Raise `Unavailable` LOGIN_BUSY.
         """
-        checked = self._nobody if password_hash is None else password_hash
+        checked = self._decoy if password_hash is None else password_hash
         is_right = await self._run(lambda: _verify(password, checked))
         return is_right and password_hash is not None
 

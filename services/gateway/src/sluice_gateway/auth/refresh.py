@@ -13,10 +13,10 @@ _log = structlog.get_logger(__name__)
 
 
 async def refresh(accounts: Accounts, refresh_token: str) -> Session:
-    """Return the session with new tokens; the old refresh token is worth nothing from now on.
+    """Return the session with new tokens, and invalidate the old refresh token.
 
-    A token that is used again was stolen, or its thief used it first: nobody can say which, so its
-    whole family ends (RFC 9700, 4.14.2).
+    A second use means that two parties have the token, and the server cannot distinguish the thief
+    from the owner. So the whole family ends (RFC 9700, 4.14.2).
 
     Raise `Unauthenticated` SESSION_ENDED.
     """

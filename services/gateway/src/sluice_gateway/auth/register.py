@@ -11,9 +11,10 @@ from sluice_gateway.auth.sessions import Session
 async def register(accounts: Accounts, credentials: Credentials) -> Session:
     """Create a user with a tenant and a drive of their own, and open a session.
 
-    The answer does not tell whether the email is known. With the right password it is a log-in, so
-    that a client may repeat a call whose answer was lost. With another password the session is one
-    of nobody: it has the form of a real one, arrives no sooner or later, and opens nothing.
+    The answer does not reveal whether the email is known. For a known email and the right password
+    this is a log-in, so that a client may repeat a call whose answer was lost. For another password
+    the session is an imitation: it has the form and the delay of a real one, and its tokens are
+    not valid.
 
     Raise `ResourceExhausted` RATE_LIMITED, `Unavailable` LOGIN_BUSY.
     """
@@ -24,7 +25,7 @@ async def register(accounts: Accounts, credentials: Credentials) -> Session:
             password_hash = await accounts.passwords.hash(credentials.password)
             user_id = new_user_id()
             is_new = await accounts.users.add_user(user_id, credentials.email, password_hash)
-            # Not by the id: somebody may have registered the same email meanwhile.
+            # By the email, not the id: a concurrent call may have registered it.
             known = await accounts.users.find_user(credentials.email)
             if is_new and known is not None:
                 await accounts.homes.prepare_home(user_id)

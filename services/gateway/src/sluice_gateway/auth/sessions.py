@@ -71,7 +71,7 @@ class Sessions:
         return session
 
     def imitate(self, email: str) -> Session:
-        """Return a session of nobody, in the form of a real one. Its tokens open nothing."""
+        """Return a session without a user, in the form of a real one. Its tokens are not valid."""
         return self._session(
             new_user_id(), email, self._clock(), self._access.imitate, _new_refresh_token()
         )
@@ -118,7 +118,7 @@ def digest_of(refresh_token: str) -> bytes:
 
 
 def session_ended() -> Unauthenticated:
-    """Return the error for a refresh token that opens nothing, whatever the cause."""
+    """Return the error for a refresh token that is not valid, for any cause."""
     return Unauthenticated(
         "SESSION_ENDED", "The refresh token is not valid or was used before; log in again."
     )

@@ -123,7 +123,7 @@ def rotated(
 
 
 def withdrawn_at(successor: SigningKey, policy: RotationPolicy) -> float:
-    """Return when the key before `successor` is worth nothing any more."""
+    """Return when the last token of the key before `successor` has expired."""
     last_signature = successor.created_at + policy.publish_seconds
     # Twice: replicas and verifiers may each be off by the leeway.
     return last_signature + policy.token_seconds + 2 * LEEWAY_SECONDS

@@ -11,10 +11,10 @@ from sluice_core.errors import Unauthenticated
 
 
 class Authentication:
-    """Finds out who sends a request.
+    """Authenticates requests.
 
-    A route calls it first. It is no layer: some routes are for everybody, and one that forgets the
-    call has no principal to work with.
+    Routes call it. It is not a layer, because some routes are public; a route that omits the call
+    has no principal to work with.
 
     Args:
         authenticator: verifies tokens.

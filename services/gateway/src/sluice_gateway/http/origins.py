@@ -31,7 +31,7 @@ _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 class OriginCheck:
     """Refuses requests of foreign pages, and on a keyless server those for foreign host names.
 
-    A keyless server trusts whoever reaches it. A page of another origin in the user's browser
+    A keyless server trusts every caller. A page of another origin in the user's browser
     reaches it too, under its own origin, or under its own host name that it lets resolve to
     127.0.0.1 (DNS rebinding). With keys a request needs a token, which a foreign page does not
     have; then only WebSockets are checked, to which CORS does not apply.

@@ -57,7 +57,7 @@ def logout(where: Where, *, json_lines: bool) -> NoReturn:
             # First: a gateway that does not answer must not keep the tokens here.
             file.remove()
         if stored is None:
-            out.result({"status": "logged_out"}, "nobody was logged in")
+            out.result({"status": "logged_out"}, "there was no log-in")
             return exits.OK
         try:
             _api(where)(stored.gateway).logout(stored.refresh_token)
