@@ -42,7 +42,7 @@ async def test_a_change_of_tags_has_one_event_with_all(catalogue: GatewayCatalog
     assert (await catalogue.get_job(ANN, photo.job_id)).version == 3
 
 
-async def test_tags_are_told_apart_exactly(catalogue: GatewayCatalogue) -> None:
+async def test_tags_are_compared_exactly(catalogue: GatewayCatalogue) -> None:
     photo = (await catalogue.create_job(new_job())).photos[0].photo_id
     labels = sorted(["sea", "Sea", "séa", "se", "sea ", "ß", "ss", "日", "\U0001f3d6", "x" * 64])
     assert list(await catalogue.add_tags(ANN, photo, labels)) == labels

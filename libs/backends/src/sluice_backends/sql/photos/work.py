@@ -97,9 +97,7 @@ class PhotoWork:
         photo = self.photos.get(change.photo_id)
         if photo is None:
             return Outcome.UNKNOWN
-        outcome, entered = decide(photo, change)
-        if entered and change.target is PhotoStatus.COMPLETED and photo.node_id not in processed:
-            return Outcome.UNPROCESSED
+        outcome, entered = decide(photo, change, is_processed=photo.node_id in processed)
         short = replace(
             change,
             reason=change.reason[:MAX_REASON_CHARACTERS],
@@ -169,7 +167,7 @@ class PhotoWork:
             await self._connection.execute(_FORGET_PARTS, {"p_photos": ended})
 
     async def _discard_objects(self, written: Iterable[Photo]) -> None:
-        """Let go the objects of cancelled and deleted photos."""
+        """Remove the objects of cancelled and deleted photos."""
         cancelled = {
             photo.photo_id
             for steps in self._steps.values()
