@@ -135,8 +135,8 @@ class PhotoCatalogue(Protocol):
     ) -> Photo:
         """Delete a photo: cancel it if it is open, remove its tags and its object.
 
-        The object is removed as by `change_photos`, thumbnails included. Return the photo as it was. A
-        repeat is `NotFound`. The job keeps it in its counts.
+        The object is removed as by `change_photos`, thumbnails included. Return the photo as it
+        was. A repeat is `NotFound`. The job keeps it in its counts.
         """
         ...
 
