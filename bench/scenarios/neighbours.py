@@ -75,6 +75,8 @@ def _round(sluice: Deployment, keys: Identity, seconds: float) -> Round:
         measured = _small(sluice, keys, seconds)
     if not figures["throttled_when_full"]:
         raise RuntimeError("the budget was not full while the small tenant was measured")
+    if alone.error_percent or measured.error_percent:
+        raise RuntimeError("chunks of the small tenant failed; the ratio counts acknowledged ones")
     return Round(alone, measured, Measured(figures, {}))
 
 

@@ -138,8 +138,8 @@ TABLE = {
     "ListGrants": Line(rpc_calls.list_grants, DRIVES_ADMIN, Role.OWNER),
     "SetQuota": Line(rpc_calls.set_quota, DRIVES_ADMIN, Role.OWNER),
     "GetUsage": Line(rpc_calls.get_usage, {Scope.DRIVES_READ}, Role.READER),
-    "ReserveQuota": Line(rpc_calls.reserve_quota, WRITE, Role.WRITER),
-    "ReleaseQuota": Line(rpc_calls.release_quota, WRITE, Role.WRITER),
+    "ReserveQuota": Line(rpc_calls.reserve_quota, WRITE, Role.WRITER, by_owner=True),
+    "ReleaseQuota": Line(rpc_calls.release_quota, WRITE, Role.WRITER, by_owner=True),
     "GetNode": Line(rpc_calls.get_node, NODES_READ, Role.READER),
     "ListNodes": Line(rpc_calls.list_nodes, NODES_READ, Role.READER),
     "UpdateNode": Line(rpc_calls.update_node, NODES_WRITE, Role.WRITER),
@@ -207,6 +207,46 @@ async def test_only_permitted_callers_pass(rpc: str, tmp_path: Path) -> None:
                     if outcome != expected:
                         wrong.append(f"{scope} {target}: {outcome} instead of {expected}")
         assert not wrong, "\n".join(wrong[:10])
+
+
+async def test_limited_token_does_not_learn_of_other_drives(tmp_path: Path) -> None:
+    """GetDrive refuses those that exist and those that do not alike."""
+    async with guarded_services(tmp_path) as services:
+        await services.add_drives("acme")
+        for limits, scope, expected in (
+            (("other",), Scope.DRIVES_READ, NOT_GRANTED),
+            ((), Scope.NODES_READ, MISSING_SCOPE),
+        ):
+            metadata = credentials(Principal("acme", "ann", frozenset({scope}), limits))
+            for name in ("open", "none"):
+                call = services.repository.GetDrive(
+                    rp.GetDriveRequest(name=name), metadata=metadata
+                )
+                assert await outcome_of(call) == expected
+
+
+@pytest.mark.parametrize("rpc", ["ReserveQuota", "ReleaseQuota"])
+async def test_room_is_of_an_upload_of_the_drive(rpc: str, tmp_path: Path) -> None:
+    """Also for administrators. An unknown upload may be about to begin, in any drive."""
+    async with guarded_services(tmp_path) as services:
+        await services.add_drives("acme")
+        known = await services.add_upload("acme", "ann", "open")
+        rival = await services.add_upload("rival", "ann", "open")
+        request: Any = getattr(rp, f"{rpc}Request")
+        call: Any = getattr(services.repository, rpc)
+
+        async def outcome(scope: Scope, drive: str, upload_id: str) -> str:
+            metadata = credentials(Principal("acme", "ann", frozenset({scope})))
+            return await outcome_of(
+                call(request(drive=drive, upload_id=upload_id), metadata=metadata)
+            )
+
+        for scope in (ADMIN, Scope.UPLOADS_WRITE):
+            assert await outcome(scope, "open", known) == OK
+            for unknown in ("u", rival):
+                assert await outcome(scope, "open", unknown) == OK
+        assert await outcome(ADMIN, "closed", known) == NOT_GRANTED
+        assert await outcome(ADMIN, "closed", "u") == OK
 
 
 @pytest.mark.parametrize("rpc", RPCS)

@@ -11,8 +11,10 @@ from sluice_common.process.crash_points import CrashPoint
 from sluice_core.errors import ResourceExhausted
 from sluice_core.ports.quotas import Quota
 from sluice_intake.quotas import UploadRooms
+from sluice_repository.options import RepositoryOptions
 from sluice_repository.rpc.drives import DriveRegistry
 from support.crashes import CrashSimulated, armed
+from support.mysql_server import shared_server
 from support.roles import DRIVE, TENANT, Upload, World, pieces, small_world
 
 LIMIT = Quota(max_bytes=6_000, max_nodes=8, max_open_uploads=5)
@@ -52,15 +54,14 @@ class History:
         size = self.chance.randrange(1, 2_000)
         path = f"n{self.chance.randrange(12)}"
         drive = (await self.drives.get(TENANT, DRIVE)).drive
-        upload = await self.world.begin(pieces(size, 500), path, expected_size=size)
+        new = self.world.new_upload(path, expected_size=size)
         rooms = UploadRooms(self.world.deps.ledger, self.drives, step_bytes=700)
         try:
-            await rooms.reserve_new(drive, upload.new)
+            await rooms.reserve_new(drive, new)
         except ResourceExhausted:
             self.refused += 1
-            await self.world.deps.ledger.abort(upload.id)
         else:
-            self.open.append(upload)
+            self.open.append(await self.world.open(new, pieces(size, 500)))
 
     async def killed_initiate(self) -> None:
         """Reserve room for an upload that is never opened."""
@@ -123,8 +124,18 @@ class History:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_random_histories_keep_the_quota(tmp_path: Path, seed: int) -> None:
-    async with small_world(tmp_path) as world:
+@pytest.mark.parametrize("database", ["sqlite", "mysql"])
+async def test_random_histories_keep_the_quota(tmp_path: Path, database: str, seed: int) -> None:
+    on_mysql = database == "mysql"
+    options = RepositoryOptions(
+        retry_base_seconds=0.01,
+        retry_cap_seconds=0.02,
+        # The server's clock does not advance with the test's.
+        reservation_age_seconds=0.0 if on_mysql else 60.0,
+        reconcile_interval_seconds=0.0,
+    )
+    url = await shared_server().emptied_database() if on_mysql else ""
+    async with small_world(tmp_path, options=options, catalogue_url=url) as world:
         history = History(world, seed)
         await world.catalogue.set_quota(TENANT, DRIVE if seed % 2 else "", LIMIT)
         for _ in range(STEPS):

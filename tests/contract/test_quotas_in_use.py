@@ -14,6 +14,7 @@ import pytest
 
 from sluice_core.errors import SluiceError, Unavailable
 from sluice_core.ledger.options import LedgerOptions
+from sluice_core.ports.catalogue import DrivePolicy
 from sluice_core.ports.quotas import Quota, Usage
 from sluice_core.uploads.model import NewUpload, UploadSnapshot, UploadStatus
 from sluice_intake.drives import CachedDrives, DriveDirectory, GrpcDrives
@@ -150,6 +151,40 @@ async def test_repeated_initiate_reserves_once(at: Place) -> None:
     late = await at.intake.initiate("a", expected_size=10, request_id="r")
     assert late.upload_id == first.upload_id
     assert await at.usage() == Usage(bytes=10, nodes=1)
+
+
+@pytest.mark.parametrize("sizes", [(10, 70), (70, 10), (None, 70), (70, None)])
+@pytest.mark.parametrize("drive", [DRIVE, "second"])
+async def test_conflicting_initiates_keep_the_room_of_one(
+    at: Place, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int | None, int | None], drive: str
+) -> None:
+    """Two requests with one request id both reserve before either opens its upload."""
+    catalogue = at.world.catalogue
+    await catalogue.create_drive(TENANT, "second", "bucket", "second/", DrivePolicy())
+    await catalogue.set_quota(TENANT, "", Quota(max_bytes=1_000))
+    both = asyncio.Barrier(2)
+    reserve = at.calls.reserve
+    waiting = 2
+
+    async def reserve_together(tenant: str, name: str, upload_id: str, size: int) -> None:
+        nonlocal waiting
+        await reserve(tenant, name, upload_id, size)
+        waiting -= 1
+        if waiting >= 0:
+            await both.wait()
+
+    monkeypatch.setattr(at.calls, "reserve", reserve_together)
+    outcomes = await asyncio.gather(
+        at.intake.initiate("a", expected_size=sizes[0], request_id="r"),
+        at.intake.initiate("b", expected_size=sizes[1], request_id="r", drive=drive),
+        return_exceptions=True,
+    )
+    (failed,) = [one for one in outcomes if isinstance(one, BaseException)]
+    assert isinstance(failed, grpc.aio.AioRpcError)
+    assert (await refusal(_raised(failed))).reason == "REQUEST_ID_CONFLICT"
+    kept = sizes[1] if outcomes[0] is failed else sizes[0]
+    usage = (await catalogue.get_quota(TENANT, ""))[1]
+    assert usage == Usage(reserved_bytes=kept or 0, open_uploads=1)
 
 
 @pytest.mark.parametrize("streamed", [True, False])

@@ -85,8 +85,8 @@ class IntakeStages:
     admissions: ChunkAdmission
     tokens: list[str] = field(default_factory=list)
 
-    async def admit(self, offer: ChunkOffer) -> Admission:
-        return await self.admissions.admit_unary(offer)
+    async def admit(self, offer: ChunkOffer, more_bytes: int) -> Admission:
+        return await self.admissions.admit_unary("acme", offer, more_bytes)
 
     async def begin(self) -> str:
         node_id = new_node_id()

@@ -20,6 +20,7 @@ from support.files import sha256_of, write_random
 from support.server import StandaloneServer
 
 MIB = 1024 * 1024
+SIZE = 20 * MIB
 # The next process waits for the leases of the dead one; short leases only shorten the test.
 QUICK = {
     "SLUICE_QUEUE__LEASE_SECONDS": "4",
@@ -39,11 +40,15 @@ def wait_for_death(server: StandaloneServer) -> int | None:
 def test_restarted_server_finishes_the_crashed_upload(
     deployed: Deployment, tmp_path: Path, point: CrashPoint
 ) -> None:
-    source = write_random(tmp_path / "file.bin", 20 * MIB, seed=7)
+    source = write_random(tmp_path / "file.bin", SIZE, seed=7)
     dying = deployed.server({**QUICK, ENABLE_VARIABLE: "1", POINT_VARIABLE: point.value})
     dying.start()
     try:
         sluice = Sluice(dying.address, tmp_path / "state")
+        if point is CrashPoint.AFTER_RESERVE_QUOTA:
+            # Room for one upload: the repeated call uses the reservation of the dead server.
+            limits = ("--max-bytes", str(SIZE), "--max-nodes", "1", "--max-open-uploads", "1")
+            sluice.ok("quota", "set", "--tenant", *limits)
         upload = sluice.start("upload", str(source), "--drive", "crash", "--json")
         assert wait_for_death(dying) == EXIT_STATUS, dying.log_tail()
     finally:
@@ -60,6 +65,9 @@ def test_restarted_server_finishes_the_crashed_upload(
         sluice.ok("get", "crash:file.bin", str(tmp_path / "back.bin"))
         assert sha256_of(tmp_path / "back.bin") == sha256_of(source)
         deployed.assert_nothing_is_left(1)
+        (shown,) = sluice.ok("quota", "show", "--tenant", "--json").json_lines()
+        counted = ("bytes", "nodes", "reserved_bytes", "open_uploads")
+        assert [shown[name] for name in counted] == [SIZE, 1, 0, 0]
     finally:
         server.close()
 

@@ -9,6 +9,7 @@ import base64
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import pytest
 
 from support import mysql_server
 from support.canaries import SECRET_SETTINGS, Canaries, new_canary, plant
+from support.canary_access import CanaryAccess, plant_access
 from support.canary_runs import canary_run
 from support.deployments import Services, deployment
 from support.environment import process_environment
@@ -38,8 +40,14 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 
 @pytest.fixture
-def canaries() -> Canaries:
-    return plant()
+def access(tmp_path: Path) -> CanaryAccess:
+    return plant_access(tmp_path / "access")
+
+
+@pytest.fixture
+def canaries(access: CanaryAccess) -> Canaries:
+    settings = plant()
+    return replace(settings, planted={**settings.planted, **access.planted})
 
 
 def working(services: Services, canaries: Canaries) -> dict[str, str]:
@@ -136,12 +144,18 @@ RUNS = [(fault, module) for fault, modules in FAULTS.items() for module in modul
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "module"), RUNS)
 def test_no_output_of_faulty_run_has_a_secret(
-    services: Services, canaries: Canaries, tmp_path: Path, fault: str, module: str
+    services: Services,
+    canaries: Canaries,
+    access: CanaryAccess,
+    tmp_path: Path,
+    fault: str,
+    module: str,
 ) -> None:
     settings = working(services, canaries) | faulty(fault, services, canaries)
-    with canary_run(module, tmp_path / "run", settings) as run:
+    with canary_run(module, tmp_path / "run", settings, access) as run:
         if run.serves:
-            run.call_everything()
+            assert grpc.StatusCode.UNAUTHENTICATED not in run.call_everything()
+            run.call_with_refused_tokens()
             run.scrape()
         run.stop()
         error = ends_start(fault, module)
@@ -152,13 +166,13 @@ def test_no_output_of_faulty_run_has_a_secret(
 
 @pytest.mark.parametrize("module", ["sluice_intake", "sluice_repository", "sluice_standalone"])
 def test_refused_redis_password_is_in_no_output(
-    services: Services, canaries: Canaries, tmp_path: Path, module: str
+    services: Services, canaries: Canaries, access: CanaryAccess, tmp_path: Path, module: str
 ) -> None:
     with RedisServer("--requirepass", "another-password") as redis:
         secret = quote(canaries.planted["SLUICE_REDIS__URL"].secret, safe="")
         url = f"redis://:{secret}@127.0.0.1:{redis.port}/0"
         settings = working(services, canaries) | {"SLUICE_REDIS__URL": url}
-        with canary_run(module, tmp_path / "run", settings) as run:
+        with canary_run(module, tmp_path / "run", settings, access) as run:
             assert run.process.wait(60) == 78
             assert b"SLUICE_REDIS__URL" in run.output
             assert canaries.leaks(run.output) == []
@@ -202,7 +216,11 @@ def lock_out(server: MysqlServer) -> None:
 
 @pytest.mark.slow
 def test_backends_lost_while_serving_reveal_no_secret(
-    services: Services, canaries: Canaries, database: str, tmp_path: Path
+    services: Services,
+    canaries: Canaries,
+    access: CanaryAccess,
+    database: str,
+    tmp_path: Path,
 ) -> None:
     """The secrets are the right ones, so each is really sent; then the backends fail."""
     password = canaries.planted["SLUICE_REDIS__URL"].secret
@@ -213,9 +231,10 @@ def test_backends_lost_while_serving_reveal_no_secret(
             "SLUICE_MYSQL__URL": database,
             "SLUICE_OTLP_ENDPOINT": collector.endpoint,
         }
-        with canary_run("sluice_standalone", tmp_path / "run", settings) as run:
+        with canary_run("sluice_standalone", tmp_path / "run", settings, access) as run:
             assert run.serves, run.output.decode()[-4000:]
             assert run.call_everything() == []
+            run.call_with_refused_tokens()
             lock_out(mysql_server.shared_server())
             assert grpc.StatusCode.UNAVAILABLE in run.call_everything()
             redis.kill()
@@ -226,6 +245,23 @@ def test_backends_lost_while_serving_reveal_no_secret(
             assert collector.spans
             assert canaries.leaks(run.output + collector.spans) == []
             assert keys[1].encode() not in run.output + collector.spans
+
+
+def test_tokens_and_keys_are_in_no_output(
+    canaries: Canaries, access: CanaryAccess, tmp_path: Path
+) -> None:
+    """Without backends. Guards the run too: the canaries are in what the server reads."""
+    with canary_run("sluice_standalone", tmp_path / "run", {}, access) as run:
+        assert run.serves, run.output.decode()[-4000:]
+        assert run.call_everything() == []
+        run.call_with_refused_tokens()
+        run.scrape()
+        run.stop()
+        assert b"sluice_auth_failed_checks_total" in run.output
+        assert canaries.leaks(run.output) == []
+    files = b"".join(path.read_bytes() for path in (tmp_path / "access").iterdir())
+    sent = access.token.encode()
+    assert set(canaries.leaks(files + sent)) == set(access.planted)
 
 
 @pytest.mark.parametrize("shift", range(3))

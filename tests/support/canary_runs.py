@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import grpc
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
+from support.canary_access import CanaryAccess
 from support.environment import process_environment
 from support.redis_server import free_port
 
@@ -32,6 +34,7 @@ class CanaryRun:
     process: subprocess.Popen[bytes]
     folder: Path
     addresses: Mapping[str, str]
+    access: CanaryAccess
     received: bytes = b""
 
     @property
@@ -53,16 +56,22 @@ class CanaryRun:
             assert time.monotonic() < deadline, self.output.decode(errors="replace")[-4000:]
             time.sleep(0.05)
 
-    def call_everything(self) -> list[grpc.StatusCode]:
-        """Make calls that need each backend; keep the answers, errors with all their details."""
+    def call_everything(self, token: str | None = None) -> list[grpc.StatusCode]:
+        """Make calls that need each backend; keep the answers, errors with all their details.
+
+        Args:
+            token: in place of the right one.
+        """
+        metadata = (("authorization", f"Bearer {token or self.access.token}"),)
         codes = []
         for service, call in _CALLS:
             address = self.addresses.get(service)
             if address is None:
                 continue
-            with grpc.insecure_channel(address) as channel:
+            credentials = grpc.ssl_channel_credentials(self.access.authority)
+            with grpc.secure_channel(address, credentials) as channel:
                 try:
-                    self.received += call(channel).SerializeToString()
+                    self.received += call(channel, metadata).SerializeToString()
                 except grpc.RpcError as error:
                     codes.append(error.code())
                     self.received += repr(
@@ -70,12 +79,20 @@ class CanaryRun:
                     ).encode()
         return codes
 
+    def call_with_refused_tokens(self) -> None:
+        """Make all calls with each token that the server has to refuse."""
+        for token in self.access.refused_tokens:
+            assert set(self.call_everything(token)) <= {grpc.StatusCode.UNAUTHENTICATED}
+
     def scrape(self) -> None:
         """Get every page of the metrics server."""
+        trusting = ssl.create_default_context(cadata=self.access.authority.decode())
         for page in ("metrics", "healthz", "readyz"):
             try:
                 with urllib.request.urlopen(
-                    f"http://{self.addresses['metrics']}/{page}", timeout=_CALL_SECONDS
+                    f"https://{self.addresses['metrics']}/{page}",
+                    timeout=_CALL_SECONDS,
+                    context=trusting,
                 ) as answer:
                     self.received += answer.read()
             except urllib.error.HTTPError as error:
@@ -93,7 +110,9 @@ class CanaryRun:
 
 
 @contextmanager
-def canary_run(module: str, folder: Path, settings: Mapping[str, str]) -> Iterator[CanaryRun]:
+def canary_run(
+    module: str, folder: Path, settings: Mapping[str, str], access: CanaryAccess
+) -> Iterator[CanaryRun]:
     """Run a service inside the block, with its log at the level `debug`."""
     folder.mkdir(parents=True, exist_ok=True)
     addresses = {"metrics": f"127.0.0.1:{free_port()}"}
@@ -107,6 +126,7 @@ def canary_run(module: str, folder: Path, settings: Mapping[str, str]) -> Iterat
         "SLUICE_LOG_LEVEL": "debug",
         **{f"SLUICE_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
         **settings,
+        **access.environment,
     }
     arguments = ["--ready-file", str(folder / "ready")]
     if module == "sluice_standalone":
@@ -119,7 +139,7 @@ def canary_run(module: str, folder: Path, settings: Mapping[str, str]) -> Iterat
             stdout=out,
             stderr=err,
         )
-    run = CanaryRun(module, process, folder, addresses)
+    run = CanaryRun(module, process, folder, addresses, access)
     try:
         run.wait_for_start()
         yield run
@@ -129,21 +149,28 @@ def canary_run(module: str, folder: Path, settings: Mapping[str, str]) -> Iterat
         process.wait(_STOP_SECONDS)
 
 
-def _initiate(channel: grpc.Channel) -> upload_pb2.InitiateUploadResponse:
+_Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+def _initiate(channel: grpc.Channel, metadata: _Metadata) -> upload_pb2.InitiateUploadResponse:
     request = upload_pb2.InitiateUploadRequest(
         drive="canaries", path="file.bin", inline_data=b"canary in a coal mine"
     )
-    return upload_pb2_grpc.IntakeServiceStub(channel).InitiateUpload(request, timeout=_CALL_SECONDS)
+    return upload_pb2_grpc.IntakeServiceStub(channel).InitiateUpload(
+        request, timeout=_CALL_SECONDS, metadata=metadata
+    )
 
 
-def _list_uploads(channel: grpc.Channel) -> upload_pb2.ListUploadsResponse:
+def _list_uploads(channel: grpc.Channel, metadata: _Metadata) -> upload_pb2.ListUploadsResponse:
     stub = upload_pb2_grpc.IntakeServiceStub(channel)
-    return stub.ListUploads(upload_pb2.ListUploadsRequest(), timeout=_CALL_SECONDS)
+    request = upload_pb2.ListUploadsRequest()
+    return stub.ListUploads(request, timeout=_CALL_SECONDS, metadata=metadata)
 
 
-def _list_drives(channel: grpc.Channel) -> repository_pb2.ListDrivesResponse:
+def _list_drives(channel: grpc.Channel, metadata: _Metadata) -> repository_pb2.ListDrivesResponse:
     stub = repository_pb2_grpc.RepositoryServiceStub(channel)
-    return stub.ListDrives(repository_pb2.ListDrivesRequest(), timeout=_CALL_SECONDS)
+    request = repository_pb2.ListDrivesRequest()
+    return stub.ListDrives(request, timeout=_CALL_SECONDS, metadata=metadata)
 
 
 _CALLS = (("intake", _initiate), ("intake", _list_uploads), ("repository", _list_drives))

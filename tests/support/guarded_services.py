@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from sluice_backends.files.store import FileObjectStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
+from sluice_common.security.authentication import Authenticator
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.access.grants import Access
 from sluice_core.access.principal import Principal
 from sluice_core.ledger.options import LedgerOptions
@@ -109,23 +112,39 @@ class GuardedServices:
 
 
 @asynccontextmanager
-async def guarded_services(folder: Path) -> AsyncIterator[GuardedServices]:
-    """Run both servers. The intake asks the repository for drives over gRPC."""
+async def guarded_services(
+    folder: Path,
+    authenticator: Authenticator | None = None,
+    wall_clock: Callable[[], float] = time.time,
+    options: ServerOptions | None = None,
+) -> AsyncIterator[GuardedServices]:
+    """Run both servers. The intake asks the repository for drives over gRPC.
+
+    Args:
+        authenticator: of both; by default callers are spelled out in their token.
+        wall_clock: Unix seconds, for the expiry of tokens.
+        options: of the intake.
+    """
     url = f"sqlite:///{folder / 'catalogue.db'}"
     await migrate(url)
-    ledger, clock, who = MemoryLedger(LedgerOptions()), Minutes(), SpelledPrincipals()
+    ledger, clock = MemoryLedger(LedgerOptions()), Minutes()
+    who = authenticator or SpelledPrincipals()
     async with (
         open_catalogue(url) as catalogue,
         FileObjectStore(folder / "objects", fsync=False) as objects,
     ):
         await objects.check(BUCKET)
         async with (
-            serving(catalogue, objects, ledger=ledger, authenticator=who) as repository,
+            serving(
+                catalogue, objects, ledger=ledger, authenticator=who, clock=wall_clock
+            ) as repository,
             grpc.aio.insecure_channel(repository.address) as channel,
             running_intake(
                 ledger=ledger,
                 drives=CachedDrives(GrpcDrives(channel), clock=clock),
                 authenticator=who,
+                clock=wall_clock,
+                server=options,
             ) as intake,
             grpc.aio.insecure_channel(intake.address) as to_intake,
         ):

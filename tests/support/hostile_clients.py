@@ -31,7 +31,8 @@ _WINDOW_BYTES = 60_000
 """Less than the initial window of a stream."""
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return an HTTP/2 frame (RFC 9113, 4.1)."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
@@ -51,12 +52,17 @@ class Connection:
         self._answers = asyncio.create_task(self._answer())
         self.ended = asyncio.Event()
         self.gives_window = True
+        self.acknowledges = True
+        """Whether it acknowledges the server's settings, which limit it from then on."""
+        self.acknowledged = asyncio.Event()
+        self._ended: set[int] = set()
+        self._has_ended = asyncio.Condition()
 
     @classmethod
     async def to(cls, address: str) -> Connection:
         host, port = address.rsplit(":", 1)
         connection = cls(*await asyncio.open_connection(host, int(port)))
-        await connection.send(_PREFACE + _frame(_SETTINGS, 0, 0))
+        await connection.send(_PREFACE + frame(_SETTINGS, 0, 0))
         return connection
 
     async def send(self, data: bytes) -> None:
@@ -79,17 +85,22 @@ class Connection:
             b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
             for name, value in names
         )
-        await self.send(_frame(_HEADERS, _END_HEADERS, self._stream, block))
+        await self.send(frame(_HEADERS, _END_HEADERS, self._stream, block))
         await self.data(body, ends=ends)
 
     async def data(self, body: bytes, *, ends: bool = False) -> None:
         pieces = [body[at : at + 16_384] for at in range(0, len(body), 16_384)] or [b""]
         for number, piece in enumerate(pieces, start=1):
             flags = _END_STREAM if ends and number == len(pieces) else 0
-            await self.send(_frame(_DATA, flags, self._stream, piece))
+            await self.send(frame(_DATA, flags, self._stream, piece))
 
     async def reset(self) -> None:
-        await self.send(_frame(_RST, 0, self._stream, struct.pack(">I", _CANCEL)))
+        await self.send(frame(_RST, 0, self._stream, struct.pack(">I", _CANCEL)))
+
+    async def all_ended(self, calls: int) -> None:
+        """Wait until the server has ended this many calls."""
+        async with self._has_ended:
+            await self._has_ended.wait_for(lambda: len(self._ended) >= calls)
 
     async def close(self) -> None:
         self._answers.cancel()
@@ -106,14 +117,19 @@ class Connection:
                 stream = int.from_bytes(head[5:9], "big")
                 payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
                 if kind == _SETTINGS and not flags & _ACK:
-                    await self.send(_frame(_SETTINGS, _ACK, 0))
+                    if self.acknowledges:
+                        await self.send(frame(_SETTINGS, _ACK, 0))
+                        self.acknowledged.set()
                 elif kind == _PING and not flags & _ACK:
-                    await self.send(_frame(_PING, _ACK, 0, payload))
+                    await self.send(frame(_PING, _ACK, 0, payload))
                 elif kind == _DATA and payload and self.gives_window:
                     more = struct.pack(">I", len(payload))
-                    await self.send(_frame(_WINDOW, 0, 0, more) + _frame(_WINDOW, 0, stream, more))
+                    await self.send(frame(_WINDOW, 0, 0, more) + frame(_WINDOW, 0, stream, more))
                 elif kind == _RST or (kind == _HEADERS and flags & _END_STREAM):
                     self.ended.set()
+                    self._ended.add(stream)
+                    async with self._has_ended:
+                        self._has_ended.notify_all()
         except (OSError, asyncio.IncompleteReadError):
             self.ended.set()
 

@@ -24,9 +24,9 @@ class FixedKeys:
         self.keys = keys
         self.searches = 0
 
-    async def find_unknown(self) -> bool:
+    async def find_unknown(self) -> float | None:
         self.searches += 1
-        return False
+        return None
 
 
 def jwt_authenticator(clock: Callable[[], float], *keys: tokens.SigningKey) -> JwtAuthenticator:

@@ -150,6 +150,10 @@ class World:
 
     async def begin(self, chunks: Sequence[bytes], path: str = "a.bin", **settled: Any) -> Upload:
         """Initiate an upload of these chunks; `settled` are fields of its NewUpload."""
+        return await self.open(self.new_upload(path, **settled), chunks)
+
+    def new_upload(self, path: str = "a.bin", **settled: Any) -> NewUpload:
+        """Return an upload that the ledger does not know yet."""
         node_id = new_node_id()
         new = NewUpload(
             upload_id=new_upload_id(self.deps.ledger.nonce, TENANT, ""),
@@ -163,7 +167,9 @@ class World:
             object=ObjectRef(BUCKET, f"{TENANT}/{DRIVE}/{node_id}"),
             part_bytes=PART_BYTES,
         )
-        new = replace(new, **settled)
+        return replace(new, **settled)
+
+    async def open(self, new: NewUpload, chunks: Sequence[bytes]) -> Upload:
         await self.deps.ledger.create(new)
         upload = Upload(new, tuple(chunks))
         self.uploads[upload.id] = upload

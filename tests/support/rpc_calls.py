@@ -257,10 +257,11 @@ async def get_usage(at: Place) -> AsyncIterator[Awaitable[object]]:
 
 
 async def reserve_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
-    request = rp.ReserveQuotaRequest(drive=at.target.drive, upload_id="u", bytes=5)
+    drive, upload_id = at.target.drive, await at.upload()
+    request = rp.ReserveQuotaRequest(drive=drive, upload_id=upload_id, bytes=5)
     yield at.services.repository.ReserveQuota(request, metadata=at.metadata)
 
 
 async def release_quota(at: Place) -> AsyncIterator[Awaitable[object]]:
-    request = rp.ReleaseQuotaRequest(drive=at.target.drive, upload_id="u")
+    request = rp.ReleaseQuotaRequest(drive=at.target.drive, upload_id=await at.upload())
     yield at.services.repository.ReleaseQuota(request, metadata=at.metadata)

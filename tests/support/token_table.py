@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -30,6 +31,8 @@ class TokenTable(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only 
         self.calls: Counter[tuple[str, str]] = Counter()
         """Calls by method and token."""
         self._answers: Counter[str] = Counter()
+        self.has_refused = asyncio.Event()
+        """Set when a call or a stream is refused as expired."""
         self.peers: list[str] = []
         """Addresses that calls came from, in order."""
 
@@ -83,6 +86,7 @@ class TokenTable(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only 
         token = str(found).removeprefix("Bearer ")
         self.calls[method, token] += 1
         if token in self.expired:
+            self.has_refused.set()
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
         if token not in self.valid:
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN")
@@ -93,4 +97,5 @@ class TokenTable(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # only 
             del self.expire_at[method]
             self.expire()
         if token in self.expired:
+            self.has_refused.set()
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,11 +14,13 @@ import pytest
 from sluice_client import (
     Client,
     ClientOptions,
+    NotFound,
     TokenExpired,
     TokenSource,
     Unauthenticated,
     UploadState,
 )
+from sluice_client.tokens import Tokens
 from sluice_client.uploads.intake_api import InitiateRequest
 from support.fake_intake import CHUNK_BYTES, FakeIntake
 from support.fake_repository import FakeRepository, serving_both
@@ -170,6 +173,27 @@ async def test_new_token_in_the_file_is_used(
     assert intake.resent == []
 
 
+async def test_file_replaced_after_the_refusal_is_used(
+    address: str, fast_options: ClientOptions, intake: FakeIntake, table: TokenTable, tmp_path: Path
+) -> None:
+    """The server's clock is a moment ahead of the one that replaces the file."""
+    file = tmp_path / "token"
+    file.write_text("t1\n")
+    table.expire_at["UploadStream"] = 2
+
+    async def replace_after_refusal() -> None:
+        async with asyncio.timeout(20):
+            await table.has_refused.wait()
+        table.valid = {"t2"}
+        file.write_text("t2\n")
+
+    async with Client(address, token=file, options=fast_options) as client:
+        replacing = asyncio.create_task(replace_after_refusal())
+        await client.upload(DATA, drive="d", path="p", streams=1)
+        await replacing
+    assert intake.completed[0].data == DATA
+
+
 @pytest.mark.parametrize("kind", ["text", "file", "function"])
 async def test_same_token_again_ends_the_upload(
     address: str,
@@ -178,7 +202,9 @@ async def test_same_token_again_ends_the_upload(
     table: TokenTable,
     tmp_path: Path,
     kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Tokens, "replacement_seconds", 0.0)
     file = tmp_path / "token"
     file.write_text("t1")
 
@@ -227,25 +253,63 @@ async def test_tokens_that_are_expired_when_issued_end_it(
     assert issued <= 5
 
 
-async def test_token_refused_otherwise_is_not_retried(
-    client: Client, table: TokenTable, issuer: Issuer
-) -> None:
+async def test_refused_token_is_replaced(client: Client, table: TokenTable, issuer: Issuer) -> None:
+    """Its key was withdrawn before it expired."""
     await client.limits()
     table.valid = {"another"}
-    with pytest.raises(Unauthenticated, match="BAD_TOKEN"):
-        await client.stat(drive="d", path="p")
-    assert (table.calls["GetNode", "t1"], issuer.issued) == (1, 1)
+    assert [drive async for drive in client.list_drives()] == []
+    assert (table.calls["ListDrives", "t1"], issuer.issued) == (1, 2)
 
 
-async def test_refusal_in_a_stream_is_not_retried(
+async def test_refused_replacement_is_not_retried(
+    address: str, fast_options: ClientOptions
+) -> None:
+    issued = 0
+
+    async def wrong() -> str:
+        nonlocal issued
+        issued += 1
+        return f"wrong{issued}"
+
+    async with Client(address, token=wrong, options=fast_options) as client:
+        for _ in range(3):
+            with pytest.raises(Unauthenticated, match="BAD_TOKEN"):
+                await client.limits()
+    assert issued == 2
+
+
+async def test_stream_goes_on_after_a_refused_token(
     client: Client, intake: FakeIntake, table: TokenTable, issuer: Issuer
 ) -> None:
     intake.call_faults["UploadStream"] = [
         CallFault(grpc.StatusCode.UNAUTHENTICATED, reason="BAD_TOKEN")
     ]
-    with pytest.raises(Unauthenticated, match="BAD_TOKEN"):
+    await client.upload(DATA, drive="d", path="p", streams=1)
+    assert intake.completed[0].data == DATA
+    assert issuer.issued == 2
+    assert table.calls["UploadStream", "t1"] == table.calls["UploadStream", "t2"] == 1
+
+
+async def test_missing_credentials_ask_for_no_token(
+    client: Client, intake: FakeIntake, issuer: Issuer
+) -> None:
+    intake.call_faults["UploadStream"] = [
+        CallFault(grpc.StatusCode.UNAUTHENTICATED, reason="NO_CREDENTIALS")
+    ]
+    with pytest.raises(Unauthenticated, match="NO_CREDENTIALS"):
         await client.upload(DATA, drive="d", path="p", streams=1)
-    assert (table.calls["UploadStream", "t1"], issuer.issued) == (1, 1)
+    assert issuer.issued == 1
+
+
+async def test_calls_refused_for_other_reasons_confirm_tokens(
+    client: Client, table: TokenTable, issuer: Issuer
+) -> None:
+    """A client that finds nothing goes on through any number of tokens."""
+    for number in range(1, 7):
+        with pytest.raises(NotFound):
+            await client.stat(drive="d", path="missing")
+        assert issuer.issued == number
+        table.expire()
 
 
 async def test_both_services_get_the_token(

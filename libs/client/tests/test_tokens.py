@@ -226,6 +226,78 @@ async def test_tokens_that_never_work_are_not_renewed_forever() -> None:
     assert await tokens.renew(tokens.version), "a call that worked starts the count again"
 
 
+async def test_expired_tokens_do_not_wedge_a_function(clock: Clock) -> None:
+    """No call confirms a token for a while; the function is called again a minute later."""
+    issuer = Issuer()
+    tokens = Tokens(issuer, clock=clock)
+    await tokens.current()
+    while await tokens.renew(tokens.version):
+        assert issuer.calls < 10
+    clock.now += 59.0
+    assert not await tokens.renew(tokens.version)
+    clock.now += 1.0
+    assert await tokens.renew(tokens.version)
+
+
+async def test_refused_token_is_replaced_once_a_minute(clock: Clock) -> None:
+    issuer = Issuer()
+    tokens = Tokens(issuer, clock=clock)
+    await tokens.current()
+    for _ in range(2):
+        assert await tokens.renew(tokens.version, expired=False)
+        assert not await tokens.renew(tokens.version, expired=False)
+        clock.now += 60.0
+    assert issuer.calls == 3
+
+
+class Replacement:
+    """A sleep during which the file is replaced, after a number of checks."""
+
+    def __init__(self, file: Path, clock: Clock, after: int) -> None:
+        self._file, self._clock, self._after = file, clock, after
+        self.checks = 0
+
+    async def __call__(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        self._clock.now += seconds
+        self.checks += 1
+        if self.checks == self._after:
+            self._file.write_text("second")
+
+
+async def test_expired_file_is_waited_for(file: Path, clock: Clock) -> None:
+    sleep = Replacement(file, clock, after=10)
+    tokens = Tokens(file, clock=clock, sleep=sleep)
+    await tokens.open()
+    tokens.confirm(tokens.version)
+    assert await tokens.renew(tokens.version)
+    assert (await tokens.current(), sleep.checks) == ("second", 10)
+
+
+async def test_wait_for_an_expired_file_ends_and_is_shared(file: Path, clock: Clock) -> None:
+    sleep = Replacement(file, clock, after=100)
+    tokens = Tokens(file, clock=clock, sleep=sleep)
+    await tokens.open()
+    tokens.confirm(tokens.version)
+    renewed = await asyncio.gather(*(tokens.renew(tokens.version) for _ in range(5)))
+    assert renewed == [False] * 5
+    assert clock.now == pytest.approx(Tokens.replacement_seconds)
+
+
+@pytest.mark.parametrize("expired", [True, False], ids=["never good", "refused"])
+async def test_other_refusals_do_not_wait_for_the_file(
+    file: Path, clock: Clock, expired: bool
+) -> None:
+    """A file whose token never worked is more likely forgotten than late."""
+    sleep = Replacement(file, clock, after=1)
+    tokens = Tokens(file, clock=clock, sleep=sleep)
+    await tokens.open()
+    if not expired:
+        tokens.confirm(tokens.version)
+    assert not await tokens.renew(tokens.version, expired=expired)
+    assert sleep.checks == 0
+
+
 async def test_silent_function_is_a_typed_error() -> None:
     async def silent() -> str:
         await asyncio.Event().wait()

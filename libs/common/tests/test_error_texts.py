@@ -68,6 +68,8 @@ FACTS = {
     *("part.number", "part.size", "received", "row.version", "seconds", "missing_bytes"),
     *("self._offer.number", "self._offer.size", "size", "stored", "tag.number", "total"),
     *("version", "status.value"),
+    # The quota that is refused: scope, unit and figures of the caller's own tenant.
+    *("_UNITS[kind]", "limit", "requested", "reserved", "scope", "used"),
 }
 AT_START = {"CATALOGUE_URL_UNSUPPORTED", "LEDGER_FORMAT", "UNKNOWN_EVENT"}
 """No call ends with these: they are for the operator who starts a process."""

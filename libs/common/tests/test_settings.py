@@ -185,6 +185,7 @@ def test_notifications_come_by_a_queue_and_by_a_topic(monkeypatch: pytest.Monkey
         ({"SLUICE_PROCESSOR__S3_TOPIC": "a b"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.uploads.v1"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.nodes.v2"}, "SLUICE_PROCESSOR__S3_TOPIC"),
+        ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.photos.v1"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_EVENTS": "off"}, "SLUICE_PROCESSOR__S3_TOPIC is a topic in Kafka"),
         ({"SLUICE_OBJECTS": "discard"}, "SLUICE_SQS__QUEUE_URL is for notifications of S3"),
         ({"SLUICE_OBJECTS": "discard", "SLUICE_SQS__QUEUE_URL": ""}, "SLUICE_PROCESSOR__S3_TOPIC"),

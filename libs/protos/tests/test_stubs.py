@@ -55,6 +55,10 @@ def test_services_have_the_calls_of_the_contract() -> None:
         "ReadNode",
         "GetDownloadUrl",
         "ListAuditEntries",
+        "SetQuota",
+        "GetUsage",
+        "ReserveQuota",
+        "ReleaseQuota",
     }
 
 

@@ -15,22 +15,34 @@ from sluice_common.rpc.errors import to_status
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.access.principal import Principal, current_authorization, set_principal
 from sluice_core.access.scopes import Scope
-from sluice_core.errors import NotFound, PermissionDenied, SluiceError, Unavailable
+from sluice_core.errors import (
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    SluiceError,
+    Unavailable,
+)
 from sluice_core.ports.catalogue import Drive, DrivePolicy
 from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.model import Integrity
 from sluice_intake.drives import CachedDrives, DefaultDrives, GrpcDrives
+from support.virtual_time import in_virtual_time
 
 DRIVE = Drive("t", "photos", "bucket", "prefix/", DrivePolicy(read_only=True), 1.0, 2.0)
 DOWN = Unavailable("DRIVES_UNAVAILABLE", "Not now.")
+RATE_LIMITED = ResourceExhausted("RATE_LIMITED", "Slower.", retry_after_seconds=4.0)
 GONE = NotFound("DRIVE_NOT_FOUND", "No such drive.")
 
 
 class Source:
-    """A directory that counts its calls and returns `drive` or raises `failure`."""
+    """A directory that counts its calls and returns `drive` or raises `failure`.
+
+    The next `limited` calls are above the caller's rate.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
+        self.limited = 0
         self.failure: SluiceError | None = None
         self.drive = DRIVE
 
@@ -41,6 +53,9 @@ class Source:
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
+        if self.limited > 0:
+            self.limited -= 1
+            raise RATE_LIMITED
         return DriveWithGrants(replace(self.drive, tenant=tenant, name=name))
 
     async def holds(self, tenant: str, name: str, path: str) -> bool:
@@ -48,7 +63,10 @@ class Source:
         return False
 
     async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
-        raise AssertionError("the drive has no quota")
+        self.calls += 1
+        if self.limited > 0:
+            self.limited -= 1
+            raise RATE_LIMITED
 
     async def release(self, tenant: str, name: str, upload_id: str) -> None:
         raise AssertionError("the drive has no quota")
@@ -105,6 +123,46 @@ async def test_permanent_error_is_not_masked_by_the_cache(failure: SluiceError) 
     clock.now, source.failure = 60.0, failure
     with pytest.raises(type(failure)):
         await drives.get("t", "photos")
+
+
+@in_virtual_time
+async def test_caller_above_its_rate_gets_no_stale_drive() -> None:
+    """A revoked caller could keep its access by exhausting its own rate."""
+    source, clock = Source(), Clock()
+    drives = CachedDrives(source, clock=clock)
+    await drives.get("t", "photos")
+    clock.now, source.limited = 60.0, 3
+    with pytest.raises(ResourceExhausted) as refused:
+        await drives.get("t", "photos")
+    assert refused.value.reason == "RATE_LIMITED"
+
+
+@in_virtual_time
+async def test_caller_above_its_rate_waits_for_ten_seconds() -> None:
+    """A stream is slowed down and not broken, by a look-up as by a reservation."""
+    source = Source()
+    drives = CachedDrives(source)
+    source.limited = 2
+    assert (await drives.get("t", "photos")).drive.bucket == "bucket"
+    source.limited = 2
+    await drives.reserve("t", "photos", "u", 1)
+    assert (source.calls, asyncio.get_running_loop().time()) == (6, 16.0)
+    source.limited = 3
+    with pytest.raises(ResourceExhausted):
+        await drives.reserve("t", "photos", "u", 1)
+
+
+@in_virtual_time
+async def test_caller_above_its_rate_delays_no_other() -> None:
+    source = Source()
+    drives = CachedDrives(source)
+    source.limited = 1
+    slow = asyncio.create_task(drives.get("t", "photos"))
+    await asyncio.sleep(1.0)
+    await drives.get("t", "photos")
+    assert asyncio.get_running_loop().time() == 1.0
+    await slow
+    assert source.calls == 2, "the delayed caller uses the other's answer"
 
 
 async def test_tenants_do_not_share_a_drive_of_one_name() -> None:

@@ -9,13 +9,18 @@ import grpc.aio
 import pytest
 
 from sluice.upload.v1 import upload_pb2 as pb
+from sluice_backends.instruments import Registry
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.stream_expiry import StreamExpiry
+from sluice_common.security.claims import ClaimRules
+from sluice_common.security.keys.key_ring import key_set
+from sluice_common.security.metrics import TokenMetrics
+from sluice_common.security.tokens import JwtAuthenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.errors import SluiceError
 from support import tokens
 from support.intake import Intake, block, frames_of, header, running_intake
-from support.jwt_authenticator import bearer, jwt_authenticator
+from support.jwt_authenticator import FixedKeys, bearer, jwt_authenticator
 from support.tokens import NOW, DrivenClock, claims
 
 GRACE_SECONDS = 300.0
@@ -116,6 +121,26 @@ async def test_watch_ends(intake: Intake, clock: DrivenClock) -> None:
     assert (await call.read()).status.upload_id == upload_id
     clock.now = AFTER
     assert (await end_of(call)).reason == "TOKEN_EXPIRED"
+
+
+async def test_stream_ends_when_its_key_is_withdrawn(clock: DrivenClock) -> None:
+    """And goes on while other keys come and go."""
+    old, new = tokens.rsa_key(), tokens.rsa_key("rsa-2")
+    source = FixedKeys(key_set(tokens.key_set(old)))
+    rules, metrics = ClaimRules(tokens.AUDIENCE), TokenMetrics(Registry())
+    authenticator = JwtAuthenticator(source, rules, metrics, clock=clock)
+    async with running_intake(authenticator=authenticator, clock=clock) as intake:
+        upload_id = await initiate(intake)
+        open_stream: Any = intake.stub.UploadStream
+        call = open_stream(metadata=METADATA)
+        source.keys = key_set(tokens.key_set(old, new))
+        for frame in frames_of(upload_id, 0, b"first"):
+            await call.write(frame)
+        assert (await next_answer(call)).accepted.number == 0
+        source.keys = key_set(tokens.key_set(new))
+        assert (await end_of(call)).reason == "TOKEN_EXPIRED"
+        renewed = bearer(new.token(claims()))
+        assert await received(intake, upload_id, renewed) == len(b"first")
 
 
 async def test_no_call_begins_with_an_expired_token(intake: Intake, clock: DrivenClock) -> None:

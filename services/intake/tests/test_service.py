@@ -121,6 +121,28 @@ def test_invalid_configuration_exits_78_with_one_line(settings: dict[str, str]) 
     assert "SLUICE_" in err
 
 
+def test_tokens_in_plain_text_to_the_repository_exit_78() -> None:
+    phase_2 = {**PHASE_1, "SLUICE_CHUNK_TRANSPORT": "direct"}
+    keys = {**JWT, "SLUICE_AUTH__JWKS_FILE": "keys.json"}
+    process = start({**phase_2, **keys, "SLUICE_REPOSITORY_SERVER": "repository:50052"})
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 78
+    assert len(err.splitlines()) == 1
+    assert "SLUICE_REPOSITORY_SERVER is not a loopback address" in err
+
+
+def test_weak_secret_off_loopback_exits_78(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("changeme" * 4)
+    public = {"SLUICE_INTAKE_ADDRESS": "0.0.0.0:0", "SLUICE_AUTH__SECRET_FILE": str(secret)}
+    process = start({**PHASE_1, **JWT, **public})
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 78
+    assert len(err.splitlines()) == 1
+    assert err.startswith("SLUICE_AUTH__SECRET_FILE: ")
+    assert "the secret repeats" in err
+
+
 def test_the_settings_are_shown_on_demand() -> None:
     process = start(PHASE_1, "--show-settings")
     out, _ = process.communicate(timeout=60)

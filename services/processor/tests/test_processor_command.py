@@ -16,6 +16,8 @@ from sluice_processor.sources.log_dead_letters import LogDeadLetters
 from support.commits import finished_upload
 from support.sqs_server import shared_server
 
+HOSTILE = "\x9b31m\x7f\x1b]0;title\x07"
+"""Escape sequences, of which JSON itself escapes only the last."""
 REDIS = {
     "SLUICE_COORDINATION": "redis",
     "SLUICE_CHUNK_TRANSPORT": "redis",
@@ -95,12 +97,17 @@ def test_dead_letters_of_event_log_are_managed_by_dlq(tmp_path: Path) -> None:
     for number in range(3):
         commit = finished_upload("a.jpg", node_id=f"n-{number}")
         record = upload_completed(commit, superseded_node_id="", occurred_at=1.0)
-        letters.write(record, FinalFailure("CRASHED", "The child died.", 1), now=100.0 + number)
+        letters.write(
+            record, FinalFailure("CRASHED", f"The child died: {HOSTILE}", 1), now=100.0 + number
+        )
 
     def dlq(*arguments: str) -> list[str]:
         done = started("dlq", *arguments, SLUICE_DATA_DIR=str(tmp_path))
         assert (done.returncode, done.stderr) == (0, "")
-        return [json.loads(line)["subject"] for line in done.stdout.splitlines()]
+        assert done.stdout.replace("\n", "").isprintable(), "no escape reaches a terminal"
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert all(letter["detail"].endswith(HOSTILE) for letter in found)
+        return [letter["subject"] for letter in found]
 
     assert dlq("list") == ["n-0", "n-1", "n-2"]
     assert dlq("replay", "--count", "1") == ["n-0"]

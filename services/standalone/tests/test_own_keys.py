@@ -68,6 +68,17 @@ def test_key_and_token_are_private_and_kept(tmp_path: Path) -> None:
     assert made(tmp_path, NOW + 300 * DAY) == first
 
 
+@pytest.mark.parametrize("name", ["secret", "admin.token"])
+@pytest.mark.parametrize("mode", [0o644, 0o602])
+def test_file_that_others_can_use_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    first, file = made(tmp_path, NOW), tmp_path / "auth" / name
+    file.chmod(mode)
+    with pytest.raises(ConfigurationError, match="0600"):
+        made(tmp_path, NOW)
+    file.chmod(0o660)
+    assert made(tmp_path, NOW) == first
+
+
 def test_token_near_its_end_is_replaced(tmp_path: Path) -> None:
     secret, first = made(tmp_path, NOW)
     again, second = made(tmp_path, NOW + 340 * DAY)

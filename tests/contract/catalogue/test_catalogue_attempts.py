@@ -117,7 +117,6 @@ async def test_recorded_parts_replace_former_ones(catalogue: GatewayCatalogue) -
 
 async def test_parts_are_forgotten_with_the_upload(catalogue: GatewayCatalogue) -> None:
     photo = await create_photo(catalogue)
-    await catalogue.set_multipart(photo.photo_id, 1, "m-1")
     await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(1, 5, "a")])
     await change_photo(catalogue, photo, S.UPLOADING)
     assert len(await catalogue.upload_parts(photo.photo_id)) == 1

@@ -55,7 +55,7 @@ async def test_another_body_is_a_conflict(catalogue: GatewayCatalogue) -> None:
     assert (await claim(catalogue, fingerprint=OTHER)).state is C.CONFLICT
 
 
-async def test_keys_are_told_apart_by_owner_and_bytes(catalogue: GatewayCatalogue) -> None:
+async def test_keys_are_compared_by_owner_and_bytes(catalogue: GatewayCatalogue) -> None:
     keys = ["k", "K", "k ", " k", "x" * 255]
     for owner in (ANN, BEN, RIVAL):
         for key in keys:

@@ -48,6 +48,7 @@ async def listed(catalogue: GatewayCatalogue, wanted: PhotoFilter, limit: int = 
     while True:
         page = await catalogue.list_photos(ANN, limit, after, wanted)
         found += page.photos
+        assert len({photo.photo_id for photo in found}) == len(found), "a page repeats a photo"
         after = page.next_after
         if after is None:
             return found

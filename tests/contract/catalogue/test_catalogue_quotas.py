@@ -7,11 +7,8 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import delete, insert, text, update
 
 from sluice_backends.sql.catalogue import SqlCatalogue
-from sluice_backends.sql.migrate import migrate
-from sluice_backends.sql.schema import usage_changes, usage_totals
 from sluice_core.errors import Aborted, NotFound, ResourceExhausted
 from sluice_core.ports.catalogue import DrivePolicy, NodeCommit
 from sluice_core.ports.quotas import Quota, Usage
@@ -227,51 +224,12 @@ async def test_reservation_is_of_its_drive_and_tenant(catalogue: SqlCatalogue) -
     assert await usage_of(catalogue, OTHER) == Usage()
 
 
-async def test_usage_is_the_same_after_folding(catalogue: SqlCatalogue) -> None:
-    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
-    for number in range(5):
-        await commit(catalogue, f"a{number}", number)
-    await commit(catalogue, "b", 7, OTHER)
-    before = [await usage_of(catalogue, drive) for drive in (DRIVE, OTHER, "")]
-    assert before[2] == Usage(bytes=17, nodes=6)
-    folded = [await catalogue.fold_usage(4) for _ in range(3)]
-    assert folded == [4, 2, 0]
-    assert [await usage_of(catalogue, drive) for drive in (DRIVE, OTHER, "")] == before
-
-
-async def test_concurrent_folds_count_once(catalogue: SqlCatalogue) -> None:
-    for number in range(20):
-        await commit(catalogue, f"a{number}", 3)
-    folded = await asyncio.gather(*(catalogue.fold_usage(50) for _ in range(5)))
-    assert sum(folded) == 20
-    assert await usage_of(catalogue) == Usage(bytes=60, nodes=20)
-
-
-async def test_reconciliation_corrects_the_usage(catalogue: SqlCatalogue) -> None:
-    """As after a commit and a deletion by an older release, which count nothing."""
-    await commit(catalogue, "a", 5)
-    await catalogue.delete_node(TENANT, (await commit(catalogue, "b", 4)).node_id)
-    await catalogue.fold_usage(100)
-    async with catalogue._db.write() as connection:
-        await connection.execute(update(usage_totals).values(bytes=99, nodes=7))
-    (drive_id,) = await catalogue.drives_unreconciled(await catalogue.now(), 10)
-    difference = await catalogue.reconcile_usage(drive_id)
-    assert difference is not None
-    assert (difference.tenant, difference.drive) == (TENANT, DRIVE)
-    assert (difference.bytes, difference.nodes) == (5 - 99, 1 - 7)
-    assert await usage_of(catalogue) == Usage(bytes=5, nodes=1)
-    assert await catalogue.reconcile_usage(drive_id) is None
-    assert await catalogue.drives_unreconciled(await catalogue.now() - 60, 10) == []
-
-
-async def test_uncounted_drive_is_reconciled(catalogue: SqlCatalogue) -> None:
-    await commit(catalogue, "a", 5)
-    async with catalogue._db.write() as connection:
-        await connection.execute(delete(usage_changes))
-    assert await usage_of(catalogue) == Usage()
-    (drive_id,) = await catalogue.drives_unreconciled(0.0, 10)
-    assert await catalogue.reconcile_usage(drive_id) is not None
-    assert await usage_of(catalogue) == Usage(bytes=5, nodes=1)
+async def test_concurrent_first_quotas_all_succeed(catalogue: SqlCatalogue) -> None:
+    for _ in range(5):
+        quotas = [Quota(max_bytes=number) for number in range(1, 9)]
+        await asyncio.gather(*(catalogue.set_quota(TENANT, DRIVE, one) for one in quotas))
+        assert (await catalogue.get_quota(TENANT, DRIVE))[0] in quotas
+        await catalogue.set_quota(TENANT, DRIVE, Quota())
 
 
 async def test_unchecked_reservations_are_listed(catalogue: SqlCatalogue) -> None:
@@ -286,9 +244,33 @@ async def test_unchecked_reservations_are_listed(catalogue: SqlCatalogue) -> Non
         (TENANT, "b", 5),
     }
     assert len(await catalogue.reservations_unchecked(now + 60, 10, 1)) == 1
-    await catalogue.reservation_checked(TENANT, found[0].upload_id)
-    again = await catalogue.reservations_unchecked(now + 60, 1)
-    assert again[0].upload_id == found[1].upload_id
+    assert {one.drive for one in found} == {DRIVE}
+    await catalogue.reservations_checked(found[:1], 3_600)
+    (again,) = await catalogue.reservations_unchecked(now + 60, 10)
+    assert again.upload_id == found[1].upload_id
+    assert len(await catalogue.reservations_unchecked(now + 7_200, 10)) == 2
+
+
+async def test_dropped_reservations_are_those_of_their_drive(catalogue: SqlCatalogue) -> None:
+    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
+    await catalogue.set_quota(TENANT, "", Quota(max_bytes=100))
+    for drive, upload_id in ((DRIVE, "a"), (DRIVE, "b"), (OTHER, "a"), (OTHER, "c")):
+        await catalogue.reserve(TENANT, drive, upload_id, 5)
+    found = await catalogue.reservations_unchecked(await catalogue.now() + 60, 10)
+    dropped = [one for one in found if (one.drive, one.upload_id) in ((DRIVE, "a"), (OTHER, "c"))]
+    for _ in range(2):
+        await catalogue.drop_reservations(dropped)
+    left = await catalogue.reservations_unchecked(await catalogue.now() + 60, 10)
+    assert {(one.drive, one.upload_id) for one in left} == {(DRIVE, "b"), (OTHER, "a")}
+
+
+async def test_reservation_shrinks_and_never_grows_thereby(catalogue: SqlCatalogue) -> None:
+    await catalogue.set_quota(TENANT, DRIVE, Quota(max_bytes=100))
+    await catalogue.reserve(TENANT, DRIVE, "a", 50)
+    (found,) = await catalogue.reservations_unchecked(await catalogue.now() + 60, 10)
+    for size in (20, 30):
+        await catalogue.shrink_reservation(found, size)
+        assert await usage_of(catalogue) == Usage(reserved_bytes=20, open_uploads=1)
 
 
 async def test_200_reservations_for_50_take_exactly_50(catalogue: SqlCatalogue) -> None:
@@ -327,33 +309,3 @@ async def test_200_unreserved_commits_for_50_make_50_nodes(catalogue: SqlCatalog
     stored = await asyncio.gather(*(upload(number) for number in range(200)))
     assert sum(stored) == 50
     assert await usage_of(catalogue) == Usage(bytes=350, nodes=50)
-
-
-async def test_usage_of_other_drives_is_not_counted(catalogue: SqlCatalogue) -> None:
-    async with catalogue._db.write() as connection:
-        await connection.execute(
-            insert(usage_changes),
-            {"tenant": TENANT, "drive_id": 10_000, "bytes": 5, "nodes": 1},
-        )
-    assert await usage_of(catalogue) == Usage()
-    assert await usage_of(catalogue, "") == Usage(bytes=5, nodes=1)
-
-
-async def test_migration_counts_the_existing_nodes(catalogue: SqlCatalogue, url: str) -> None:
-    """And again, as after a migration that died, which changes nothing."""
-    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
-    for path, size in (("a", 5), ("a", 7), ("b", 2)):
-        await commit(catalogue, path, size)
-    deleted = await commit(catalogue, "c", 11)
-    await catalogue.delete_node(TENANT, deleted.node_id)
-    async with catalogue._db.write() as connection:
-        for table in ("quota_reservations", "usage_changes", "usage_totals", "quotas"):
-            await connection.execute(text(f"DROP TABLE {table}"))
-    for _ in range(2):
-        async with catalogue._db.write() as connection:
-            await connection.execute(text("UPDATE alembic_version SET version_num = '0007'"))
-        assert (await migrate(url)).applied == ("0008", "0009")
-        assert await usage_of(catalogue) == Usage(bytes=9, nodes=2)
-        assert await usage_of(catalogue, OTHER) == Usage()
-    for drive_id in await catalogue.drives_unreconciled(0.0, 10):
-        assert await catalogue.reconcile_usage(drive_id) is None

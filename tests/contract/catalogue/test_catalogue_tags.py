@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import select
 
 from sluice.photos.v1 import events_pb2
+from sluice_backends.sql.catalogue import SqlCatalogue
+from sluice_backends.sql.schema import tags
 from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.names import MAX_TAGS_OF_PHOTO
 from sluice_core.ports.gateway import GatewayCatalogue
@@ -31,13 +34,15 @@ async def test_a_change_of_tags_has_one_event_with_all(catalogue: GatewayCatalog
         await catalogue.remove_tags(ANN, photo.photo_id, ["a"])
     events = await photo_events(catalogue, photo.node_id)
     assert names_of(events) == ["PhotoQueued", "PhotoTagsChanged", "PhotoTagsChanged"]
-    tags = [list(event.tags) for event in events if isinstance(event, events_pb2.PhotoTagsChanged)]
-    assert tags == [["a", "b"], ["b"]]
+    changed = [
+        list(event.tags) for event in events if isinstance(event, events_pb2.PhotoTagsChanged)
+    ]
+    assert changed == [["a", "b"], ["b"]]
     assert (await catalogue.get_photo(ANN, photo.photo_id)).version == 3
     assert (await catalogue.get_job(ANN, photo.job_id)).version == 3
 
 
-async def test_tags_are_told_apart_exactly(catalogue: GatewayCatalogue) -> None:
+async def test_tags_are_compared_exactly(catalogue: GatewayCatalogue) -> None:
     photo = (await catalogue.create_job(new_job())).photos[0].photo_id
     labels = sorted(["sea", "Sea", "séa", "se", "sea ", "ß", "ss", "日", "\U0001f3d6", "x" * 64])
     assert list(await catalogue.add_tags(ANN, photo, labels)) == labels
@@ -63,7 +68,7 @@ async def test_tags_of_owners_are_separate(catalogue: GatewayCatalogue) -> None:
         assert (await catalogue.list_tags(owner, 10)).tags == (TagCount("a", 1),)
 
 
-async def test_a_tag_goes_with_its_last_photo(catalogue: GatewayCatalogue) -> None:
+async def test_a_tag_goes_with_its_last_photo(catalogue: SqlCatalogue) -> None:
     first, second = (await catalogue.create_job(new_job("a.jpg", "b.jpg"))).photos
     for photo in (first, second):
         await catalogue.add_tags(ANN, photo.photo_id, ["a"])
@@ -71,6 +76,8 @@ async def test_a_tag_goes_with_its_last_photo(catalogue: GatewayCatalogue) -> No
     assert (await catalogue.list_tags(ANN, 10)).tags == (TagCount("a", 1),)
     await catalogue.remove_tags(ANN, second.photo_id, ["a"])
     assert (await catalogue.list_tags(ANN, 10)).tags == ()
+    async with catalogue._db.read() as connection:
+        assert (await connection.execute(select(tags))).all() == []
 
 
 async def test_a_tag_is_added_while_its_last_photo_loses_it(catalogue: GatewayCatalogue) -> None:

@@ -10,11 +10,16 @@ from typing import TypeVar
 
 import pytest
 
-from sluice_core.errors import SluiceError
+from sluice_core.access.actions import Action
+from sluice_core.access.principal import Principal
+from sluice_core.access.scopes import Scope
+from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports import Acceptance, Admission, UploadLedger, Verdict
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import PartPlan, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import is_terminal
+from sluice_intake.drives import DefaultDrives
+from sluice_intake.lookup import UploadGuard
 from support.ledger_processes import Processes
 from support.ledgers import LEASE_SECONDS, PART_BYTES, ROOMY, Driver
 
@@ -212,6 +217,24 @@ async def test_rule_22_only_existing_uploads_are_read_back(processes: Processes)
     again = await there.create(replace(new, node_id=f"{new.node_id}-other"))
     assert again == opened
     assert there.calls("hget") == 1
+
+
+@pytest.mark.parametrize("step", ["check", "find"])
+async def test_foreign_upload_is_read_like_an_unknown_one(processes: Processes, step: str) -> None:
+    """Whatever this process has cached: the time of the answer must not reveal the upload."""
+    here, there = await processes.start(2)
+    driver = Driver(here, processes.clock)
+    upload_id = await driver.create()
+    stranger = Principal("other", "ann", frozenset({Scope.TENANT_ADMIN}))
+    for ledger in (here, there, there):  # cached, never read, read before
+        guard = UploadGuard(ledger, DefaultDrives())
+        for each in (upload_id, driver.new().upload_id):
+            before = {name: ledger.calls(name) for name in ("hget", "ledger_get")}
+            with pytest.raises(NotFound) as refused:
+                await getattr(guard, step)(stranger, Action.GET_UPLOAD_STATUS, each)
+            assert refused.value.reason == "UPLOAD_NOT_FOUND"
+            reads = {name: ledger.calls(name) - count for name, count in before.items()}
+            assert reads == {"hget": 1, "ledger_get": 0}
 
 
 async def _one_end(ledger: UploadLedger, upload_id: str, ended: list[UploadSnapshot]) -> None:

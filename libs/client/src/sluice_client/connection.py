@@ -12,7 +12,15 @@ import grpc
 import grpc.aio
 
 from sluice_client.channels import Channels
-from sluice_client.errors import InvalidArgument, SluiceError, TlsFailed, TokenExpired
+from sluice_client.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    SluiceError,
+    TlsFailed,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+)
 from sluice_client.options import ClientOptions
 from sluice_client.status import from_rpc_error
 from sluice_client.targets import Target
@@ -25,6 +33,8 @@ Answer = TypeVar("Answer")
 _sdk_log = logging.getLogger("sluice_client")
 
 _NEVER_ARRIVED = frozenset({"SERVER_UNREACHABLE", "CONNECTION_BROKEN"})
+_RENEWABLE = frozenset({"TOKEN_EXPIRED", "BAD_TOKEN"})
+"""Refusals that another token may avoid. BAD_TOKEN is one after a key was withdrawn early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +163,19 @@ class Connection:
     async def error(self, error: grpc.aio.AioRpcError, attempt: Attempt) -> SluiceError:
         """Return the typed error. Record whether it came from the server.
 
-        After TOKEN_EXPIRED, ask for a new token: the error is retryable when there is one.
+        After TOKEN_EXPIRED or BAD_TOKEN, ask for a new token: the error is retryable when there is
+        one. Every refusal for something else than the token confirms the token.
         """
         translated = from_rpc_error(error, self.target, attempt.request_id)
         if translated.reason == "SERVER_UNREACHABLE" and is_silent(error.details() or ""):
             translated = await self._silence_explained() or translated
-        if isinstance(translated, TokenExpired):
-            translated.is_renewed = await self._tokens.renew(attempt.token_version)
+        if isinstance(translated, Unauthenticated):
+            if translated.reason in _RENEWABLE:
+                translated.is_renewed = await self._tokens.renew(
+                    attempt.token_version, expired=isinstance(translated, TokenExpired)
+                )
+        elif _accepts_token(translated):
+            self._tokens.confirm(attempt.token_version)
         if isinstance(translated, TlsFailed):
             # A refused client certificate is a guess: such a server may also be stopping.
             guessed = translated.reason == "CLIENT_CERTIFICATE_REFUSED"
@@ -182,6 +198,17 @@ class Connection:
         if await ends_after_handshake(*endpoint):
             return client_certificate_refused(self.target)
         return None
+
+
+def _accepts_token(error: SluiceError) -> bool:
+    """Return whether the server refused the call after it had accepted the token.
+
+    A proxy, or a server without its keys, may answer UNAVAILABLE without a check of the token, and
+    a deadline is the client's own.
+    """
+    if isinstance(error, (Unauthenticated, Unavailable, DeadlineExceeded)):
+        return False
+    return error.reason != error.code
 
 
 def _require_allowed(target: Target, options: ClientOptions) -> None:

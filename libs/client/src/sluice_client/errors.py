@@ -182,18 +182,19 @@ class TlsFailed(Unavailable):
 
 
 class Unauthenticated(SluiceError):
+    """Retryable once the client has another token, which it asks for by itself."""
+
     code = "UNAUTHENTICATED"
-
-
-class TokenExpired(Unauthenticated):
-    """TOKEN_EXPIRED. Retryable once the client has a new token, which it asks for by itself."""
-
     is_renewed = False
     """Whether there is another token now; set by the connection that was refused."""
 
     @property
     def retryable(self) -> bool:
         return self.is_renewed
+
+
+class TokenExpired(Unauthenticated):
+    """TOKEN_EXPIRED: the token was good before."""
 
 
 class PermissionDenied(SluiceError):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sluice_client.errors import InvalidArgument, Unavailable
 from sluice_client.tasks import in_thread
-from sluice_client.watched_files import CheckTimer, Signature, signature
+from sluice_client.watched_files import CHECK_SECONDS, CheckTimer, Signature, signature
 
 TokenSource = str | os.PathLike[str] | Callable[[], Awaitable[str]]
 """A token, the path of a file that has one, or an async function that returns one.
@@ -22,12 +22,21 @@ A string is always the token itself: name a file by a `Path`. If the function ha
 """
 
 _MAX_TOKEN_BYTES = 64 * 1024
-_MAX_RENEWALS = 3
-"""New tokens in a row that no call succeeded with."""
+_MAX_EXPIRED = 3
+"""New tokens in a row that were refused as expired."""
+_MAX_REFUSED = 1
+"""The same for tokens refused with another cause: most often the next one is no better."""
+_FORGET_SECONDS = 60.0
+"""After this time without a renewal the count starts again: what issued them may be mended."""
 _FUNCTION_SECONDS = 30.0
 
 
 class _Source(Protocol):
+    @property
+    def may_change(self) -> bool:
+        """Whether the source may have another token soon, without being asked for one."""
+        ...
+
     async def fetch(self, *, force: bool) -> str:
         """Return the token. With `force`, the last one was refused."""
         ...
@@ -44,11 +53,15 @@ class Tokens:
     repr with the token in it, and no error names it.
     """
 
+    replacement_seconds = 5.0
+    """How long an expired file is waited for, if its token was good before: clocks differ."""
+
     def __init__(
         self,
         source: TokenSource | None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         function_seconds: float = _FUNCTION_SECONDS,
     ) -> None:
         """Raise InvalidArgument BAD_TOKEN for text that cannot be a token."""
@@ -61,8 +74,13 @@ class Tokens:
         elif source is not None:
             self._source = _TokenFunction(source, function_seconds)
         self._is_given = source is not None
+        self._clock = clock
+        self._sleep = sleep
         self._lock = asyncio.Lock()
         self._renewals = 0
+        self._renewed_at = clock()
+        self._ended_renewals = 0
+        self._good_version: int | None = None
         self.version = 0
 
     @property
@@ -89,22 +107,45 @@ class Tokens:
                     self._take(await self._source.fetch(force=False))
         return self._token
 
-    async def renew(self, version: int) -> bool:
-        """Return whether there is another token than the one of `version`, which has expired.
+    async def renew(self, version: int, *, expired: bool = True) -> bool:
+        """Return whether there is another token than the refused one of `version`.
 
-        Calls that failed together share one renewal. A source whose tokens are expired when they
-        come has no other token after three of them.
+        Calls that failed together share one renewal. A source has no other token after three that
+        were expired when they came, or one that was refused otherwise (`expired` is False), until
+        a call is not refused or a minute has passed.
         """
+        ended = self._ended_renewals
         async with self._lock:
             if self.version != version:
                 return True
-            if self._source is None or self._renewals >= _MAX_RENEWALS:
+            if self._ended_renewals != ended:
+                # The renewal that this call waited for has found no other token.
                 return False
-            self._take(await self._source.fetch(force=True))
+            if self._source is None or not self._may_renew(expired):
+                return False
+            await self._fetch_another(version, waits=expired and version == self._good_version)
+            self._ended_renewals += 1
             if self.version == version:
                 return False
             self._renewals += 1
+            self._renewed_at = self._clock()
             return True
+
+    def _may_renew(self, expired: bool) -> bool:
+        if self._clock() - self._renewed_at >= _FORGET_SECONDS:
+            self._renewals = 0
+        return self._renewals < (_MAX_EXPIRED if expired else _MAX_REFUSED)
+
+    async def _fetch_another(self, version: int, *, waits: bool) -> None:
+        """Ask the source for another token. With `waits`, give a file time to be replaced."""
+        assert self._source is not None
+        deadline = self._clock() + self.replacement_seconds
+        self._take(await self._source.fetch(force=True))
+        while self.version == version and waits and self._source.may_change:
+            if self._clock() >= deadline:
+                return
+            await self._sleep(CHECK_SECONDS)
+            self._take(await self._source.fetch(force=True))
 
     def confirm(self, version: int) -> None:
         """Note that a call with the token of `version` was not refused for it.
@@ -113,6 +154,7 @@ class Tokens:
         """
         if version == self.version:
             self._renewals = 0
+            self._good_version = version
 
     def _take(self, token: str) -> None:
         if token != self._token:
@@ -129,6 +171,10 @@ class _TokenFile:
         self._signature: Signature | None = None
         self._token: str | None = None
         self._is_regular = True
+
+    @property
+    def may_change(self) -> bool:
+        return self._is_regular
 
     async def fetch(self, *, force: bool) -> str:
         is_due = self._timer.is_due()
@@ -170,6 +216,8 @@ class _TokenFile:
 
 class _TokenFunction:
     """A token that a function of the caller returns; its errors reach the caller unchanged."""
+
+    may_change = False
 
     def __init__(self, function: Callable[[], Awaitable[str]], seconds: float) -> None:
         self._function = function

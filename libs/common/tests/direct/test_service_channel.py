@@ -157,3 +157,29 @@ async def finish(call: Any) -> None:
     await call.done_writing()
     async with asyncio.timeout(SECONDS):
         assert await call.read() is grpc.aio.EOF  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy"])
+async def test_proxy_of_the_environment_sees_no_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """gRPC uses it even for loopback, and without TLS it would read the forwarded tokens."""
+    paths = client_files(tmp_path, "spiffe://cluster/one")
+    asked = asyncio.Event()
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.close()
+
+    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    for variable in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    async with proxy, server() as target:
+        async with open_service_channel(target, settings(paths)) as secure:
+            assert await name_seen(open_call(secure)) == "spiffe://cluster/one"
+        async with open_service_channel("127.0.0.1:1", Tls()) as plain:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await name_seen(open_call(plain))
+    assert not asked.is_set()

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from sluice_common.process.lifecycle import configuration_failed
+from sluice_core.configuration import ConfigurationError
+
 PREAMBLE = """
 import asyncio, sys
 from sluice_core.configuration import ConfigurationError
@@ -90,6 +93,12 @@ def test_a_bad_configuration_exits_78_with_one_line() -> None:
         """
     )
     assert finish(process) == (78, "", "SLUICE_X: cannot be\n")
+
+
+def test_configuration_error_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may quote a backend, or a name in its certificate."""
+    configuration_failed(ConfigurationError("SLUICE_X: \x1b]0;title\x07\x9b31m\nforged"))
+    assert capsys.readouterr().err == "SLUICE_X: \\x1b]0;title\\x07\\x9b31m\\nforged\n"
 
 
 def test_configuration_error_in_task_group_exits_78() -> None:

@@ -19,19 +19,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sluice_backends.instruments import Registry
+from sluice_backends.memory.rates import MemoryRateBuckets
+from sluice_common.rates.limiter import RateLimiter
+from sluice_common.rates.metrics import RateMetrics
 from sluice_common.rpc.errors import from_rpc_error
-from sluice_common.rpc.host import CHANNELZ, METRICS, RpcHost, Service, hosting
+from sluice_common.rpc.host import CHANNELZ, METRICS, SERVICE, RpcHost, Service, hosting
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import load_settings
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
+from sluice_core.rates.model import SECOND_US, Rate, RateKind, RateScope
 from support.certificates import DAY, Authority, Issued, TlsPaths, replace, write_tls
 
 ANY = Address("127.0.0.1", 0)
 ADDRESS = "SLUICE_INTAKE_ADDRESS"
 ECHO = "test.Echo"
 SINK = "sluice.repository.v1.ChunkSinkService"
+REPOSITORY = "sluice.repository.v1.RepositoryService"
+LOOK_UPS = ("GetDrive", "GetNode", "ReserveQuota", "ReleaseQuota")
+"""What an intake calls at the repository for a caller."""
 SECONDS = 20.0
 AUTHORITY = Authority()
 USER = AUTHORITY.issue(uris=["spiffe://cluster/user"], common_name="intake.sluice.svc")
@@ -43,15 +50,16 @@ def paths(tmp_path: Path) -> TlsPaths:
     return write_tls(tmp_path, AUTHORITY, AUTHORITY.issue())
 
 
-def echo(name: str) -> Service:
-    """Return a service whose stream echoes its messages."""
+def echo(name: str, *methods: str) -> Service:
+    """Return a service whose streams echo their messages."""
 
     async def stream(_requests: object, context: Any) -> None:
         while (message := await context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             await context.write(message)
 
     def add(server: grpc.aio.Server) -> None:
-        handlers = {"Stream": grpc.stream_stream_rpc_method_handler(stream)}
+        handler = grpc.stream_stream_rpc_method_handler(stream)
+        handlers = dict.fromkeys(methods or ("Stream",), handler)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
     return Service(name, add)
@@ -59,14 +67,19 @@ def echo(name: str) -> Service:
 
 @asynccontextmanager
 async def host(
-    paths: TlsPaths, *, mtls: bool = False, registry: Registry | None = None, **settings: Any
+    paths: TlsPaths,
+    *,
+    mtls: bool = False,
+    registry: Registry | None = None,
+    limiter: RateLimiter | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RpcHost]:
     tls: dict[str, Any] = {"cert_file": paths.cert, "key_file": paths.key}
     if mtls:
         tls |= {"client_ca_file": paths.ca, "require_client_cert": True}
     tls |= settings.pop("tls", {})
     used = load_settings(metrics_address=ANY, tls=tls, **settings)
-    services = [echo(ECHO), echo(SINK)]
+    services = [echo(ECHO), echo(SINK), echo(REPOSITORY, *LOOK_UPS, "ListNodes")]
     async with hosting(
         used,
         services,
@@ -74,6 +87,7 @@ async def host(
         registry or Registry(),
         LocalAuthenticator(),
         Tracing(None),
+        limiter,
     ) as running:
         yield running
 
@@ -88,8 +102,8 @@ def channel_to(
     return grpc.aio.secure_channel(str(running.addresses[ADDRESS]), credentials, options)
 
 
-def open_stream(channel: grpc.aio.Channel, service: str = ECHO) -> Any:
-    method: Any = channel.stream_stream(f"/{service}/Stream", None, None)
+def open_stream(channel: grpc.aio.Channel, service: str = ECHO, name: str = "Stream") -> Any:
+    method: Any = channel.stream_stream(f"/{service}/{name}", None, None)
     return method()
 
 
@@ -99,9 +113,11 @@ async def echoed(call: Any, message: bytes = b"x") -> bytes:
         return bytes(await call.read())
 
 
-async def refusal(channel: grpc.aio.Channel, service: str = ECHO) -> grpc.aio.AioRpcError:
+async def refusal(
+    channel: grpc.aio.Channel, service: str = ECHO, name: str = "Stream"
+) -> grpc.aio.AioRpcError:
     async with channel:
-        call = open_stream(channel, service)
+        call = open_stream(channel, service, name)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             async with asyncio.timeout(SECONDS):
                 await call.read()
@@ -128,33 +144,59 @@ async def test_server_speaks_tls_and_nothing_else(paths: TlsPaths) -> None:
         assert (await refusal(stranger)).code() is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.parametrize(
-    ("version", "accepted"),
-    [
-        (ssl.TLSVersion.TLSv1_1, False),
-        (ssl.TLSVersion.TLSv1_2, True),
-        (ssl.TLSVersion.TLSv1_3, True),
-    ],
-)
-@pytest.mark.parametrize("setting", [ADDRESS, METRICS])
-async def test_tls_below_1_2_is_refused(
-    paths: TlsPaths, version: ssl.TLSVersion, accepted: bool, setting: str
-) -> None:
-    context = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+def client_of(version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Return a client that speaks this version and no other."""
+    return _limited(ssl.create_default_context(cadata=AUTHORITY.pem.decode()), version)
+
+
+def _limited(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
     context.set_ciphers("ALL:@SECLEVEL=0")  # which the old version needs
     context.set_alpn_protocols(["h2"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
+    return context
+
+
+async def handshakes(context: ssl.SSLContext, address: Address) -> bool:
+    """Return whether the server completes the handshake of this client."""
+    try:
+        _, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True
+
+
+@asynccontextmanager
+async def permissive_server(paths: TlsPaths, version: ssl.TLSVersion) -> AsyncIterator[Address]:
+    """Run a server that accepts this version."""
+    context = _limited(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), version)
+    context.load_cert_chain(paths.cert, paths.key)
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    )
+    async with server:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("setting", [ADDRESS, METRICS])
+async def test_tls_from_1_2_on_is_accepted(
+    paths: TlsPaths, version: ssl.TLSVersion, setting: str
+) -> None:
     async with host(paths) as running:
-        address = running.addresses[setting]
-        try:
-            _, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
-        except OSError:
-            assert not accepted
-        else:
-            writer.transport.abort()
-            assert accepted
+        assert await handshakes(client_of(version), running.addresses[setting])
+
+
+@pytest.mark.parametrize("setting", [ADDRESS, METRICS])
+async def test_tls_below_1_2_is_refused(paths: TlsPaths, setting: str) -> None:
+    """Another server accepts the same client first: else its own OpenSSL may be what refuses."""
+    old = ssl.TLSVersion.TLSv1_1
+    async with permissive_server(paths, old) as address:
+        assert await handshakes(client_of(old), address), "OpenSSL here has no TLS 1.1"
+    async with host(paths) as running:
+        assert not await handshakes(client_of(old), running.addresses[setting])
 
 
 async def test_mtls_requires_a_certificate_of_the_authority(paths: TlsPaths) -> None:
@@ -176,6 +218,37 @@ async def test_only_listed_peers_reach_internal_services(paths: TlsPaths) -> Non
         assert from_rpc_error(error).reason == "NOT_A_SERVICE"
         async with channel_to(running, USER) as channel:
             assert await echoed(open_stream(channel, ECHO)) == b"x"
+
+
+async def test_look_ups_of_listed_peers_have_no_rate(paths: TlsPaths) -> None:
+    """A caller's own calls have, by which certificate they come, and so has all else of a peer."""
+    rates = {(RateScope.TENANT, RateKind.CALLS): Rate(1, period_us=86_400 * SECOND_US, burst=1)}
+    limiter = RateLimiter(MemoryRateBuckets(), rates, RateMetrics())
+    peers = {"peers": ["spiffe://cluster/intake"]}
+    async with host(paths, mtls=True, tls=peers, limiter=limiter) as running:
+        async with channel_to(running, USER) as channel:
+            assert await echoed(open_stream(channel, REPOSITORY, "GetDrive")) == b"x"
+        async with channel_to(running, INTAKE) as channel:
+            for name in LOOK_UPS * 2:
+                assert await echoed(open_stream(channel, REPOSITORY, name)) == b"x"
+        for issued, name in ((USER, "GetDrive"), (INTAKE, "ListNodes")):
+            error = await refusal(channel_to(running, issued), REPOSITORY, name)
+            assert from_rpc_error(error).reason == "RATE_LIMITED"
+
+
+async def test_service_address_alone_requires_certificates(paths: TlsPaths) -> None:
+    """Users without a certificate call the other address, which answers them as no service."""
+    peers = {"peers": ["spiffe://cluster/intake"]}
+    async with host(paths, mtls=True, tls=peers, service_address=ANY) as running:
+        async with channel_to(running) as channel:
+            assert await echoed(open_stream(channel, ECHO)) == b"x"
+        error = await refusal(channel_to(running), SINK)
+        assert from_rpc_error(error).reason == "NOT_A_SERVICE"
+        running.addresses = {ADDRESS: running.addresses[SERVICE]}
+        error = await refusal(channel_to(running))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        async with channel_to(running, INTAKE) as channel:
+            assert await echoed(open_stream(channel, SINK)) == b"x"
 
 
 async def test_new_certificate_is_shown_and_streams_go_on(paths: TlsPaths) -> None:

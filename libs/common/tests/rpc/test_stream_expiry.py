@@ -68,6 +68,18 @@ async def test_clock_that_is_set_ahead_ends_the_stream() -> None:
 
 
 @in_virtual_time
+async def test_stream_ends_soon_after_its_key_was_withdrawn() -> None:
+    """Without the grace: nobody may use a stolen key."""
+    clock = loop_clock()
+    expiry = StreamExpiry(300.0, clock=clock)
+    with pytest.raises(Unauthenticated) as caught:
+        async with expiry.limit(START + 10**6, is_withdrawn=lambda: clock() - START > 100):
+            await asyncio.Event().wait()
+    assert caught.value.reason == "TOKEN_EXPIRED", "so that the client sends a new token"
+    assert clock() - START == 2 * StreamExpiry.check_seconds
+
+
+@in_virtual_time
 async def test_stream_in_the_leeway_gets_the_rest_of_the_grace() -> None:
     expiry = StreamExpiry(20.0, clock=loop_clock())
     with pytest.raises(Unauthenticated):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from joserfc.jws import JWSRegistry
 
 from sluice_common.security.compact import parse_compact
 from sluice_common.security.keys.key_ring import (
@@ -18,6 +21,7 @@ from sluice_common.security.keys.key_ring import (
     secret_key,
 )
 from support import tokens
+from support.jwt_authenticator import Server
 from support.tokens import claims
 
 RSA = tokens.rsa_key()
@@ -124,6 +128,29 @@ def test_token_without_an_id_costs_few_verifications() -> None:
     assert verifies(beyond, signer)
 
 
+@pytest.mark.parametrize("key_id", [None, "invented"])
+async def test_bad_token_costs_at_most_two_verifications(
+    monkeypatch: pytest.MonkeyPatch, key_id: str | None
+) -> None:
+    """Anybody can send it, and each verification blocks the event loop."""
+    tried = 0
+    algorithm = type(JWSRegistry.algorithms["ES256"])
+    verify = algorithm.verify
+
+    def counted(self: Any, *arguments: Any) -> bool:
+        nonlocal tried
+        tried += 1
+        return bool(verify(self, *arguments))
+
+    monkeypatch.setattr(algorithm, "verify", counted)
+    members = [dict(tokens.ec_key(f"ec-{number}").jwk, kid=None) for number in range(8)]
+    anonymous = [{name: one[name] for name in one if name != "kid"} for one in members]
+    server = Server(document(*anonymous))
+    forged = tokens.ec_key("stranger").token(claims(), kid=key_id)
+    assert await server.refusal(forged) == "BAD_TOKEN"
+    assert 0 < tried <= 2
+
+
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_secret_file_ends_with_or_without_a_line_break(end: bytes) -> None:
     secret = b"0123456789abcdef0123456789abcdef"
@@ -141,3 +168,33 @@ def test_public_key_as_a_secret_is_refused() -> None:
     pem = RSA.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(UnusableKeys, match="JWKS_FILE"):
         secret_key(pem)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *(b"a" * 32, bytes(32), b" " * 32, b"changeme" * 4, b"changeme-" * 4, b"0123456789" * 4),
+        *(bytes(range(32)), b"abcdefghijklmnopqrstuvwxyz012345", b"0123456789abcdef" * 2),
+        *(b"change-me-password-secret-admin-1234", b"Sluice-Secret-Sluice-Password-2024"),
+    ],
+)
+def test_weak_secret_is_refused_outside_development(secret: bytes) -> None:
+    assert len(secret_key(secret)) == 1
+    with pytest.raises(UnusableKeys, match="the secret") as caught:
+        secret_key(secret + b"\n", require_strong=True)
+    assert secret.decode("latin-1") not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_secret_is_strong(seed: int) -> None:
+    """Bytes, and the usual texts of them."""
+    random_bytes = random.Random(seed).randbytes(32)
+    for secret in (random_bytes, random_bytes.hex().encode(), base64.b64encode(random_bytes)):
+        assert len(secret_key(secret, require_strong=True)) == 1
+
+
+@pytest.mark.parametrize("document", [tokens.key_set(tokens.rsa_key()), b'{"kty":"oct","k":"%s"}'])
+def test_json_web_key_is_no_secret(document: bytes) -> None:
+    """Everybody may read a published one. Without the requirement of strength too."""
+    with pytest.raises(UnusableKeys, match="SLUICE_AUTH__JWKS_FILE"):
+        secret_key(document.ljust(40))

@@ -23,7 +23,7 @@ from sluice_common.security.opening import open_authenticator
 from sluice_common.settings.security import Auth, AuthMode
 from sluice_core.access.principal import LOCAL_PRINCIPAL
 from sluice_core.configuration import ConfigurationError
-from sluice_core.errors import SluiceError
+from sluice_core.errors import SluiceError, Unavailable
 from support import tokens
 from support.identity_provider import DISCOVERY, JWKS, identity_provider
 from support.tokens import NOW, DrivenClock, claims
@@ -233,7 +233,26 @@ async def test_rotation_is_noticed_by_the_first_token_of_a_new_key() -> None:
             assert await outcome(authenticator, old) == "ann"
             provider.keys = (NEXT,)
             assert await outcome(authenticator, NEXT.token(provider.claims(NOW))) == "ann"
-            assert await outcome(authenticator, old) == "BAD_TOKEN", "rotated out"
+            assert await outcome(authenticator, old) == "AUTH_KEYS_UNAVAILABLE", "rotated out"
+
+
+async def test_new_key_is_not_refused_after_an_invented_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search is rationed: a correct token has to wait, and is not called bad."""
+    monkeypatch.setattr(IssuerKeys, "unknown_key_seconds", 1000.0)
+    with identity_provider(RSA) as provider:
+        async with opened(issuer=provider.issuer) as authenticator:
+            forged = NEXT.token(provider.claims(NOW), kid="invented")
+            assert await outcome(authenticator, forged) == "BAD_TOKEN"
+            provider.keys = (RSA, NEXT)
+            token = NEXT.token(provider.claims(NOW))
+            with pytest.raises(Unavailable) as caught:
+                await authenticator.authenticate(f"Bearer {token}")
+            assert caught.value.reason == "AUTH_KEYS_UNAVAILABLE"
+            assert caught.value.retry_after_seconds == pytest.approx(1000.0, abs=60.0)
+            monkeypatch.setattr(IssuerKeys, "unknown_key_seconds", 0.0)
+            assert await outcome(authenticator, token) == "ann"
 
 
 async def test_invented_key_ids_cause_one_request() -> None:
@@ -241,7 +260,8 @@ async def test_invented_key_ids_cause_one_request() -> None:
         async with opened(issuer=provider.issuer) as authenticator:
             for number in range(50):
                 forged = NEXT.token(provider.claims(NOW), kid=f"invented-{number}")
-                assert await outcome(authenticator, forged) == "BAD_TOKEN"
+                expected = "AUTH_KEYS_UNAVAILABLE" if number else "BAD_TOKEN"
+                assert await outcome(authenticator, forged) == expected
         assert provider.key_requests == 2
 
 
@@ -250,7 +270,8 @@ async def test_keys_serve_while_the_provider_is_down(no_pauses: None) -> None:
         registry = Registry()
         async with opened(registry=registry, issuer=provider.issuer) as authenticator:
             provider.status = 503
-            assert await outcome(authenticator, NEXT.token(provider.claims(NOW))) == "BAD_TOKEN"
+            unknown = NEXT.token(provider.claims(NOW))
+            assert await outcome(authenticator, unknown) == "AUTH_KEYS_UNAVAILABLE"
             assert await outcome(authenticator, RSA.token(provider.claims(NOW))) == "ann"
             refreshed = "sluice_auth_keys_refreshed_timestamp_seconds"
             assert registry.get_sample_value(refreshed) == NOW

@@ -108,7 +108,7 @@ async def test_unknown_key_refreshes_at_once() -> None:
     async with stage.keys.refreshing():
         await asyncio.sleep(1)
         stage.loader.answer = NEW
-        assert await stage.keys.find_unknown()
+        assert await stage.keys.find_unknown() is None
         assert stage.keys.keys is NEW
         assert asyncio.get_running_loop().time() == 1
 
@@ -164,7 +164,7 @@ async def test_cancelled_caller_does_not_stop_the_refresh() -> None:
             second = group.create_task(stage.keys.find_unknown())
             await asyncio.sleep(1)
             first.cancel()
-        assert second.result()
+        assert second.result() is None
         assert stage.keys.keys is NEW
 
 
@@ -190,3 +190,47 @@ async def test_defect_of_a_load_keeps_the_keys_and_is_logged() -> None:
             await asyncio.sleep(31)
     assert stage.keys.keys is NEW
     assert [line["log_level"] for line in logs] == ["error"]
+
+
+@in_virtual_time
+async def test_rationed_search_says_when_to_try_again() -> None:
+    """A key that is added after somebody's invented one is found by a later try."""
+    stage = Stage()
+    await stage.keys.load()
+    async with stage.keys.refreshing():
+        await asyncio.sleep(10)
+        assert await stage.keys.find_unknown() is None
+        stage.loader.answer = NEW
+        await asyncio.sleep(10)
+        assert await stage.keys.find_unknown() == 20
+        assert stage.keys.keys is OLD
+        await asyncio.sleep(20)
+        assert await stage.keys.find_unknown() is None
+        assert stage.keys.keys is NEW
+
+
+@in_virtual_time
+async def test_failed_search_knows_nothing() -> None:
+    stage = Stage()
+    await stage.keys.load()
+    stage.loader.answer = UnusableKeys("down")
+    async with stage.keys.refreshing():
+        assert await stage.keys.find_unknown() == 30
+
+
+@in_virtual_time
+async def test_search_that_began_earlier_proves_nothing() -> None:
+    """Its answer may be older than the key."""
+    stage = Stage()
+    await stage.keys.load()
+
+    async def slowly() -> None:
+        await asyncio.sleep(3)
+
+    stage.loader.wait = slowly
+    async with stage.keys.refreshing(), asyncio.TaskGroup() as group:
+        first = group.create_task(stage.keys.find_unknown())
+        await asyncio.sleep(1)
+        second = group.create_task(stage.keys.find_unknown())
+    assert first.result() is None
+    assert second.result() == 27

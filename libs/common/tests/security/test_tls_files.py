@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from structlog.testing import capture_logs
 
-from sluice_common.security.tls.files import RotatingMaterial, TlsFiles
+from sluice_common.security.tls.files import RotatingMaterial, TlsFiles, TlsMaterial
+from sluice_common.security.tls.servers import ServerTls
 from sluice_common.settings.security import Tls
 from sluice_core.configuration import ConfigurationError
 from support.certificates import DAY, Authority, TlsPaths, replace, write_tls
@@ -233,3 +234,40 @@ def test_change_within_one_tick_is_seen(paths: TlsPaths) -> None:
         paths.cert.write_bytes(other.cert)
         paths.key.write_bytes(other.key)
         assert material.current().chain == other.cert
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("a defect"), UnicodeDecodeError("a", b"", 0, 1, "")]
+)
+def test_defect_of_a_read_keeps_the_last_good_set(
+    paths: TlsPaths, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It is logged once, and read again later although the files do not change."""
+    clock = Clocks()
+    material = RotatingMaterial(files(paths), clock, clock)
+    first = material.current()
+
+    def fail(_files: TlsFiles, _now: float) -> TlsMaterial:
+        raise error
+
+    with capture_logs() as logs:
+        with monkeypatch.context() as patch:
+            patch.setattr("sluice_common.security.tls.files.read_material", fail)
+            AUTHORITY.issue().write(paths)
+            assert [material.current() for _ in range(50)] == [first] * 50
+        monkeypatch.setattr("sluice_common.security.tls.files._FRESH_SECONDS", -1.0)
+        clock.now += 2.0
+        assert material.current() is not first
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        ("tls_files.reload_failed", "error"),
+        ("tls_files.reloaded", "info"),
+    ]
+
+
+def test_files_that_openssl_refuses_are_a_configuration_error(paths: TlsPaths) -> None:
+    """HTTPS loads them by path, and by another library than gRPC."""
+    opened = ServerTls(Tls(cert_file=paths.cert, key_file=paths.key))
+    replace(paths.key, AUTHORITY.issue().key)
+    with pytest.raises(ConfigurationError, match="SLUICE_TLS__CERT_FILE: ") as caught:
+        opened.https_contexts()
+    assert "\n" not in str(caught.value)

@@ -59,3 +59,8 @@ def test_calls_use_tls_with_any_certificate_or_authority(
 ) -> None:
     set_tls(monkeypatch, values)
     assert load_settings().tls.secures_calls is secures
+
+
+def test_service_address_without_client_certificates_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="SLUICE_SERVICE_ADDRESS"):
+        load_settings(service_address="127.0.0.1:0")

@@ -137,3 +137,15 @@ async def test_tenant_comes_from_the_configured_claim() -> None:
     )
     token = tokens.rsa_key().token(claims(**{"https://example.com/org": "globex"}))
     assert (await authenticator.authenticate(f"Bearer {token}")).tenant == "globex"
+
+
+@pytest.mark.parametrize("group", ["\ud800", "", "a\x00b", "a\n", "g" * 256])
+async def test_group_without_the_form_of_a_subject_is_refused(server: Server, group: str) -> None:
+    """A surrogate in a signed token made ListDrives fail in the database."""
+    token = tokens.rsa_key().token(claims(groups=["staff", group]))
+    await refused_as(server, token, "groups")
+
+
+async def test_subject_is_checked_before_the_tenant(server: Server) -> None:
+    token = tokens.rsa_key().token(claims(sub="", tenant=""))
+    await refused_as(server, token, "subject")

@@ -45,8 +45,8 @@ claim_names = st.sampled_from(
 class _Keys:
     keys = key_set(tokens.key_set(tokens.rsa_key(), tokens.ec_key(), tokens.ed25519_key(None)))
 
-    async def find_unknown(self) -> bool:
-        return True
+    async def find_unknown(self) -> float | None:
+        return None
 
 
 def authenticator() -> JwtAuthenticator:

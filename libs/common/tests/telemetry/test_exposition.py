@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -176,3 +177,30 @@ async def test_a_failing_collector_is_logged_and_answered(
     assert status == 500
     assert [entry["event"] for entry in logs] == ["metrics.request_failed"]
     assert capfd.readouterr().err == ""
+
+
+async def test_failing_tls_of_one_connection_ends_no_other() -> None:
+    """Any error but an OSError would end the thread that accepts connections."""
+    failures: list[Exception] = [ZeroDivisionError("a defect"), OSError("the files change")]
+    asked = 0
+
+    def contexts() -> ssl.SSLContext:
+        nonlocal asked
+        asked += 1
+        if failures:
+            raise failures.pop()
+        return ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+
+    def attempt(address: Address) -> None:
+        """Return when the server closes a connection that sends no handshake."""
+        with socket.create_connection((address.host, address.port), timeout=10) as connection:
+            connection.sendall(b"no handshake")
+            with suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+
+    with structlog.testing.capture_logs() as logs:
+        async with exposing(ANY, RpcMetrics().registry, lambda: True, contexts) as address:
+            for _ in range(3):
+                await asyncio.to_thread(attempt, address)
+    assert asked == 3
+    assert "metrics.connection_failed" in [line["event"] for line in logs]

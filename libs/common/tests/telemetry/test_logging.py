@@ -116,3 +116,51 @@ def test_the_console_style_is_for_people(out: io.StringIO) -> None:
     assert "chunk.accepted" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(stream.getvalue())
+
+
+HOSTILE = "\x1b]0;title\x07\x9b31m\x7f\u202e\r\b\u2028\udc9b\nforged"
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        return HOSTILE
+
+
+def raise_hostile() -> None:
+    raise ValueError(HOSTILE)
+
+
+@pytest.mark.parametrize("log_format", [LogFormat.CONSOLE, LogFormat.JSON])
+@pytest.mark.parametrize("level", ["warning", "exception"])
+def test_no_log_line_controls_a_terminal(log_format: LogFormat, level: str) -> None:
+    """Names, messages of peers and objects may hold escape sequences; so may keys."""
+    stream = io.StringIO()
+    configure_logging(LogLevel.INFO, log_format, stream)
+    fields: dict[str, Any] = {
+        "name": HOSTILE,
+        "inner": {HOSTILE: [HOSTILE]},
+        "object": Hostile(),
+        f"key{HOSTILE}": 1,
+        "data": HOSTILE.encode("utf-8", "surrogateescape"),
+    }
+    try:
+        raise_hostile()
+    except ValueError:
+        getattr(structlog.get_logger(HOSTILE), level)(HOSTILE, **fields)
+        getattr(logging.getLogger("a.library"), level)("peer: %s", HOSTILE, extra={"x": HOSTILE})
+    text = stream.getvalue()
+    assert [c for c in text if not c.isprintable() and c != "\n"] == []
+    assert not [line for line in text.splitlines() if line.startswith("forged")] or (
+        level == "exception"
+    ), "a traceback has the lines of its message"
+    assert text.count("title") >= 5
+
+
+def test_console_tracebacks_keep_their_lines() -> None:
+    stream = io.StringIO()
+    configure_logging(LogLevel.INFO, LogFormat.CONSOLE, stream)
+    try:
+        raise_hostile()
+    except ValueError:
+        structlog.get_logger().exception("rpc.defect")
+    assert "\n    raise ValueError(HOSTILE)\n" in stream.getvalue()

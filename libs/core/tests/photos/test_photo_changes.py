@@ -60,12 +60,13 @@ def test_a_repeated_change_is_without_effect(current: PhotoStatus, target: Photo
     """The guard is (photo id, new status)."""
     photo = photo_in(current)
     change = PhotoChange(photo.photo_id, target)
-    outcome, steps = decide(photo, change)
+    outcome, steps = decide(photo, change, is_processed=True)
     for status in steps:
         photo = enter(photo, status, change, 2.0)
     if outcome is Outcome.APPLIED:
         assert photo.status is target
-        assert decide(photo, change) == (Outcome.REPEATED, ())
+        for is_processed in (True, False):
+            assert decide(photo, change, is_processed=is_processed) == (Outcome.REPEATED, ())
     else:
         assert steps == ()
 
@@ -73,22 +74,38 @@ def test_a_repeated_change_is_without_effect(current: PhotoStatus, target: Photo
 @given(STATUSES)
 def test_an_ended_photo_takes_no_other_status(target: PhotoStatus) -> None:
     for status in TERMINAL - {target}:
-        assert decide(photo_in(status), PhotoChange("ph_0", target)) == (Outcome.LATE, ())
+        change = PhotoChange("ph_0", target)
+        assert decide(photo_in(status), change, is_processed=True) == (Outcome.LATE, ())
+
+
+@given(STATUSES, STATUSES)
+def test_only_a_processed_photo_completes(current: PhotoStatus, target: PhotoStatus) -> None:
+    photo, change = photo_in(current), PhotoChange("ph_0", target)
+    outcome, steps = decide(photo, change, is_processed=False)
+    assert S.COMPLETED not in steps
+    completes = target is S.COMPLETED and not is_terminal(current)
+    assert (outcome is Outcome.UNPROCESSED) is completes
+    if not completes:
+        assert (outcome, steps) == decide(photo, change, is_processed=True)
 
 
 @given(STATUSES, STATUSES)
 def test_news_of_a_former_attempt_is_late(current: PhotoStatus, target: PhotoStatus) -> None:
     photo = replace(photo_in(current), attempt=2)
-    assert decide(photo, PhotoChange("ph_0", target, attempt=1)) == (Outcome.LATE, ())
-    news = decide(photo, PhotoChange("ph_0", target))
-    assert decide(photo, PhotoChange("ph_0", target, attempt=2)) == news
+
+    def decided(attempt: int | None) -> tuple[Outcome, tuple[PhotoStatus, ...]]:
+        change = PhotoChange("ph_0", target, attempt=attempt)
+        return decide(photo, change, is_processed=True)
+
+    assert decided(1) == (Outcome.LATE, ())
+    assert decided(2) == decided(None)
 
 
 def test_each_step_has_a_version_of_its_own() -> None:
     photo = photo_in(S.QUEUED)
     change = PhotoChange("ph_0", S.COMPLETED, taken_at=0.5)
     seen = [photo]
-    for status in decide(photo, change)[1]:
+    for status in decide(photo, change, is_processed=True)[1]:
         seen.append(enter(seen[-1], status, change, 2.0))
     assert [one.version for one in seen] == [1, 2, 3, 4]
     assert [one.completed_at for one in seen] == [None, None, None, 2.0]
@@ -158,13 +175,21 @@ class JobMachine(RuleBasedStateMachine):
         self.photos[index] = changed.photos[self.photos[index].photo_id]
         self.walks[index] += [photo.status for photo in steps]
 
-    @rule(number=st.integers(0, 3), status=STATUSES, attempt=st.none() | st.integers(1, 3))
-    def change(self, number: int, status: PhotoStatus, attempt: int | None) -> None:
+    @rule(
+        number=st.integers(0, 3),
+        status=STATUSES,
+        attempt=st.none() | st.integers(1, 3),
+        is_processed=st.booleans(),
+    )
+    def change(
+        self, number: int, status: PhotoStatus, attempt: int | None, is_processed: bool
+    ) -> None:
         index = number % len(self.photos)
         photo = self.photos[index]
         change = PhotoChange(photo.photo_id, status, attempt, reason="WHY")
         steps: list[Photo] = []
-        for entered in decide(photo, change)[1]:
+        for entered in decide(photo, change, is_processed=is_processed)[1]:
+            assert entered is not S.COMPLETED or is_processed
             steps.append(enter(steps[-1] if steps else photo, entered, change, self.now))
         self._move(index, steps)
 

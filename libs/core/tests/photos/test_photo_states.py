@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sluice_core.photos.states import (
     REOPENED,
+    TAKES_PARTS,
     TERMINAL,
     TRANSITIONS,
     PhotoStatus,
@@ -70,6 +71,11 @@ def test_processed_news_before_any_other_completes_a_photo() -> None:
 def test_no_step_leaves_a_terminal_state(target: PhotoStatus) -> None:
     for status in TERMINAL:
         assert steps_to(status, target) == ()
+
+
+def test_an_upload_is_open_until_its_object_is_there() -> None:
+    """These are the states from which the table leads to PROCESSING."""
+    assert {s for s in S if S.PROCESSING in steps_to(s, S.PROCESSING)} == TAKES_PARTS
 
 
 def test_a_new_attempt_begins_in_an_open_state() -> None:

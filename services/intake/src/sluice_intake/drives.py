@@ -5,25 +5,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import grpc.aio
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
+from sluice_common.rates.limiter import RATE_LIMITED
 from sluice_common.rpc.errors import NOT_OURS, from_rpc_error
+from sluice_common.security.refusals import TOKEN_EXPIRED
 from sluice_core.access.decisions import Grants
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.access.principal import current_authorization
-from sluice_core.errors import DeadlineExceeded, NotFound, SluiceError, Unavailable
+from sluice_core.errors import (
+    DeadlineExceeded,
+    NotFound,
+    ResourceExhausted,
+    SluiceError,
+    Unauthenticated,
+    Unavailable,
+)
 from sluice_core.ports.catalogue import Drive, DrivePolicy
 from sluice_core.ports.drive_with_grants import DriveWithGrants
 from sluice_core.uploads.model import Integrity
 
 _log = structlog.get_logger(__name__)
+
+_MAX_RATE_DELAY_SECONDS: Final = 10.0
+T = TypeVar("T")
 
 
 class DriveDirectory(Protocol):
@@ -100,8 +113,12 @@ class _Entry:
 class CachedDrives:
     """An LRU cache of drives that serves stale entries while the source is unavailable.
 
+    Streams in the grace period after their token get stale entries too, with the grants that are
+    known.
+
     A drive is cached for all callers, because it comes with all of its grants. The source decides
-    only whether the caller that happens to fetch it may see it.
+    only whether the caller that happens to fetch it may see it. A caller above its rate there is
+    delayed before it is refused, and delays no other: its stream must not break.
 
     Args:
         source: the directory behind the cache.
@@ -124,6 +141,12 @@ class CachedDrives:
         self._clock = clock
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._drops = 0
+
+    def drop_all(self) -> None:
+        """Forget all drives, because one of them has changed."""
+        self._drops += 1
+        self._entries.clear()
 
     async def get(
         self, tenant: str, name: str, *, create: bool = False, with_grants: bool = True
@@ -131,6 +154,9 @@ class CachedDrives:
         key = (tenant, name)
         if (drive := self._get_fresh(key)) is not None:
             return drive
+        return await _within_rate(partial(self._get, key, create=create))
+
+    async def _get(self, key: tuple[str, str], *, create: bool) -> DriveWithGrants:
         # Coalesce concurrent reads: a busy drive that becomes stale is fetched once.
         lock = self._locks.setdefault(key, asyncio.Lock())
         try:
@@ -146,7 +172,7 @@ class CachedDrives:
         return await self._source.holds(tenant, name, path)  # never cached: nodes change
 
     async def reserve(self, tenant: str, name: str, upload_id: str, size: int) -> None:
-        await self._source.reserve(tenant, name, upload_id, size)
+        await _within_rate(partial(self._source.reserve, tenant, name, upload_id, size))
 
     async def release(self, tenant: str, name: str, upload_id: str) -> None:
         await self._source.release(tenant, name, upload_id)
@@ -160,22 +186,50 @@ class CachedDrives:
 
     async def _fetch(self, key: tuple[str, str], *, create: bool) -> DriveWithGrants:
         tenant, name = key
+        drops = self._drops
         try:
             drive = await self._source.get(tenant, name, create=create)
         except NotFound:
             self._entries.pop(key, None)
             raise
-        except SluiceError as error:
+        except Unauthenticated as error:
+            # The intake refuses new calls with an expired token. This one is a stream, which may
+            # outlive its token by the grace period; `StreamExpiry` ends it.
             entry = self._entries.get(key)
-            if entry is None or not error.retryable:
+            if entry is None or error.reason != TOKEN_EXPIRED:
+                raise
+            return entry.drive
+        except (Unavailable, DeadlineExceeded) as error:
+            # Not for any other error: a revoked caller could provoke those, such as RATE_LIMITED.
+            entry = self._entries.get(key)
+            if entry is None:
                 raise
             _log.warning("drive.served_stale", drive=name, reason=error.reason)
             return entry.drive
+        if drops != self._drops:
+            return drive  # may be older than the change
         self._entries[key] = _Entry(drive, self._clock() + self._fresh_seconds)
         self._entries.move_to_end(key)
         while len(self._entries) > self._max_drives:
             self._entries.popitem(last=False)
         return drive
+
+
+async def _within_rate(call: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of the call; repeat it while the caller is above its rate.
+
+    Raise RATE_LIMITED when that would take longer than 10 s.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _MAX_RATE_DELAY_SECONDS
+    while True:
+        try:
+            return await call()
+        except ResourceExhausted as error:
+            delay = error.retry_after_seconds
+            if error.reason != RATE_LIMITED or delay is None or loop.time() + delay > deadline:
+                raise
+        await asyncio.sleep(delay)
 
 
 Metadata = tuple[tuple[str, str], ...]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,6 +22,9 @@ from sluice_intake.drives import DriveDirectory
 
 RECHECK_SECONDS: Final = 60.0
 """Interval in which a stream or a watch checks again that its caller still may."""
+
+_MAX_LOOK_UPS: Final = 8
+"""Drives of a page that are looked up at a time."""
 
 _LEDGER_ID = re.compile(r"[^-]+-[0-9a-f]{32}")
 """The form of an upload id that a ledger issued: its nonce, then 32 hex digits."""
@@ -42,18 +46,21 @@ class UploadGuard:
 
         Raise `InvalidArgument` BAD_UPLOAD_ID, `NotFound` UPLOAD_LOST, UPLOAD_NOT_FOUND or
         DRIVE_NOT_FOUND, `PermissionDenied` MISSING_SCOPE or NOT_GRANTED, `Unavailable`
-        DRIVES_UNAVAILABLE. The error for another tenant's upload is that for an unknown one. An
-        upload that was purged may pass; the step reports it.
+        DRIVES_UNAVAILABLE. The error for another tenant's upload is that for an unknown one, after
+        the same read. An upload that was purged may pass; the step reports it.
         """
         check_upload_id(upload_id)
         with reporting_lost_uploads(self._ledger, upload_id):
-            owner = await self._ledger.owner_of(upload_id)
+            owner = await self._ledger.owner_of(upload_id, caller=principal.tenant)
         await self._check_owner(principal, action, upload_id, owner)
 
     async def find(self, principal: Principal, action: Action, upload_id: str) -> UploadSnapshot:
         """Return the upload if the caller may do this. Raise the errors of `check`."""
         check_upload_id(upload_id)
         with reporting_lost_uploads(self._ledger, upload_id):
+            owner = await self._ledger.owner_of(upload_id, caller=principal.tenant)
+            if owner.tenant != principal.tenant:
+                raise _unknown_upload(self._ledger, upload_id)
             snapshot = await self._ledger.get(upload_id)
         await self._check_owner(principal, action, upload_id, snapshot.new.owner)
         return snapshot
@@ -67,18 +74,22 @@ class UploadGuard:
         caller's own. Raise `Unavailable` DRIVES_UNAVAILABLE.
         """
         seen: list[UploadSnapshot] = []
-        drives: dict[str, DriveWithGrants | None] = {}
-        for upload in uploads:
+        page, action = tuple(uploads), Action.LIST_UPLOADS
+        needed = {
+            one.new.owner.drive: one.new.owner
+            for one in page
+            if depends_on_grants(principal, action, one.new.owner.subject)
+        }
+        drives = await self._find_drives(needed)
+        for upload in page:
             owner = upload.new.owner
-            if not depends_on_grants(principal, Action.LIST_UPLOADS, owner.subject):
-                decision = _decide_by_name(principal, Action.LIST_UPLOADS, owner)
+            if not depends_on_grants(principal, action, owner.subject):
+                decision = _decide_by_name(principal, action, owner)
             else:
-                if owner.drive not in drives:
-                    drives[owner.drive] = await self._find_drive(owner)
                 drive = drives[owner.drive]
                 if drive is None:
                     continue
-                decision = drive.may(principal, Action.LIST_UPLOADS, owner.subject)
+                decision = drive.may(principal, action, owner.subject)
             if decision.allowed:
                 seen.append(upload)
         return seen
@@ -97,6 +108,26 @@ class UploadGuard:
             return
         drive = await self._drives.get(owner.tenant, owner.drive)
         drive.may(principal, action, owner.subject).enforce()
+
+    async def _find_drives(
+        self, needed: Mapping[str, UploadOwner]
+    ) -> Mapping[str, DriveWithGrants | None]:
+        """Return the drives by name, None for one that the caller may not get.
+
+        Refusals are not cached, so a page may need a call for each of its drives.
+        """
+        found: dict[str, DriveWithGrants | None] = {}
+        names = list(needed)
+        for start in range(0, len(names), _MAX_LOOK_UPS):
+            some = names[start : start + _MAX_LOOK_UPS]
+            answers = await asyncio.gather(
+                *(self._find_drive(needed[name]) for name in some), return_exceptions=True
+            )
+            for name, answer in zip(some, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+                found[name] = answer
+        return found
 
     async def _find_drive(self, owner: UploadOwner) -> DriveWithGrants | None:
         try:

@@ -11,12 +11,13 @@ from typing import Final
 
 import structlog
 
+from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import ResourceExhausted, SluiceError
 from sluice_core.ports import ChunkOffer, LifecycleLedger
 from sluice_core.ports.catalogue import Drive
 from sluice_core.ports.quotas import QUOTA_EXCEEDED
 from sluice_core.uploads.model import MAX_OBJECT_BYTES, NewUpload
-from sluice_core.uploads.states import is_terminal
+from sluice_core.uploads.states import TAKES_CHUNKS
 from sluice_intake.drives import DriveDirectory
 
 _log = structlog.get_logger(__name__)
@@ -24,13 +25,15 @@ _log = structlog.get_logger(__name__)
 _FRESH_SECONDS: Final = 60.0
 _UNKNOWN_SECONDS: Final = 10.0
 """Time until the drive of an upload is asked for again while nobody answers."""
+_RECOUNT_SECONDS: Final = 10.0
+"""Time until a chunk that waits for an open one counts again in any case."""
 _MAX_UPLOADS: Final = 20_000
 _MAX_GAPS: Final = 1_000
 
 
 @dataclass(slots=True)
-class _Room:
-    """What this process knows of the room of an upload of unknown size.
+class UploadRoom:
+    """What this process knows of the room of an upload that is reserved chunk by chunk.
 
     `counted_bytes` is never below what the ledger has received from this process, apart from the
     chunks in `open`.
@@ -39,6 +42,8 @@ class _Room:
     tenant: str
     drive: str
     fresh_until: float
+    most_bytes: int = MAX_OBJECT_BYTES
+    """Size that is never reserved beyond, unless the chunks need it."""
     reserved_bytes: int = 0
     counted_bytes: int = 0
     open: dict[str, int] = field(default_factory=dict)
@@ -77,7 +82,7 @@ class UploadRooms:
         self._clock = clock
         self._free: OrderedDict[str, float] = OrderedDict()
         """Uploads whose chunks need no check, with the time until which that is certain."""
-        self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        self._rooms: OrderedDict[str, UploadRoom] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def reserve_new(self, drive: Drive, new: NewUpload) -> None:
@@ -99,30 +104,56 @@ class UploadRooms:
             # The sweeper releases the reservation of an unknown upload.
             _log.warning("reservation.release_failed", upload_id=new.upload_id, reason=error.reason)
 
+    async def give_back(self, drive: Drive, new: NewUpload) -> None:
+        """Reduce the room of an upload that another request opened to what that one needs.
+
+        Both requests reserved under one upload id; the larger size, or the room in a second drive,
+        would stay as long as the upload. Best effort: without its room the upload needs it anew at
+        its commit.
+        """
+        if not drive.has_quota:
+            return
+        await self.release_new(drive, new)
+        try:
+            winner = await self._ledger.get(new.upload_id)
+            if winner.new.drive == drive.name and winner.status in TAKES_CHUNKS:
+                size = winner.new.expected_size
+                held = winner.received_bytes if size is None else size
+                await self._drives.reserve(new.tenant, new.drive, new.upload_id, held)
+        except SluiceError as error:
+            _log.warning("reservation.reduce_failed", upload_id=new.upload_id, reason=error.reason)
+        self._rooms.pop(new.upload_id, None)
+
     def opened(self, drive: Drive, new: NewUpload) -> None:
         """Remember an upload, so that its first chunk needs no look-up."""
         self._remember(new.upload_id, drive, is_free=_is_free(drive, new))
 
-    async def open_chunk(self, offer: ChunkOffer) -> None:
+    async def open_chunk(self, offer: ChunkOffer) -> UploadRoom | None:
         """Return once the bytes of the chunk are reserved. Call `close_chunk` afterwards.
 
-        Raise `ResourceExhausted` QUOTA_EXCEEDED, `NotFound`, `Unavailable` DRIVES_UNAVAILABLE.
+        Return the room that holds them, None for a chunk that needs none. Raise
+        `ResourceExhausted` QUOTA_EXCEEDED, `NotFound`, `Unavailable` DRIVES_UNAVAILABLE.
         """
         if self._clock() < self._free.get(offer.upload_id, 0.0):
-            return
+            return None
         room = await self._room_of(offer.upload_id)
         if room is None:
-            return
+            return None
         if not room.holds(offer.size):
             async with room.lock:
                 if not await self._grow(room, offer):
-                    return
+                    return None
         room.open[offer.token] = offer.size
         room.open_bytes += offer.size
+        return room
 
-    def close_chunk(self, offer: ChunkOffer) -> None:
-        """Record that the chunk was accepted or discarded."""
-        room = self._rooms.get(offer.upload_id)
+    def close_chunk(self, room: UploadRoom | None, offer: ChunkOffer) -> None:
+        """Record that the chunk was accepted or discarded.
+
+        Args:
+            room: what `open_chunk` returned. The upload may have another room by now, or none, and
+                chunks may still wait for this one.
+        """
         if room is None or room.open.pop(offer.token, None) is None:
             return
         room.open_bytes -= offer.size
@@ -130,7 +161,7 @@ class UploadRooms:
         room.counted_bytes += offer.size
         room.closed.set()
 
-    async def _grow(self, room: _Room, offer: ChunkOffer) -> bool:
+    async def _grow(self, room: UploadRoom, offer: ChunkOffer) -> bool:
         """Reserve room for one more chunk, under the lock of the upload.
 
         Return False for a chunk that the ledger has already: it needs none.
@@ -154,10 +185,11 @@ class UploadRooms:
                 if not room.open and not room.closed.is_set():
                     raise
                 # Count again without the open chunks, so that what fits exactly is not refused.
-                await room.closed.wait()
+                # At most a while: the quota may have grown since.
+                await wait_at_most(room.closed, _RECOUNT_SECONDS)
         return True
 
-    async def _reserve(self, room: _Room, offer: ChunkOffer) -> None:
+    async def _reserve(self, room: UploadRoom, offer: ChunkOffer) -> None:
         """Reserve ahead, or exactly what is needed when more does not fit.
 
         The first chunk reserves no more than itself, and later ones at most as much again: small
@@ -165,7 +197,7 @@ class UploadRooms:
         """
         needed = room.counted_bytes + room.open_bytes + offer.size
         ahead = min(self._step_bytes, needed) if room.reserved_bytes else 0
-        for size in dict.fromkeys((min(needed + ahead, MAX_OBJECT_BYTES), needed)):
+        for size in dict.fromkeys((max(min(needed + ahead, room.most_bytes), needed), needed)):
             try:
                 await self._drives.reserve(room.tenant, room.drive, offer.upload_id, size)
             except ResourceExhausted as error:
@@ -184,7 +216,7 @@ class UploadRooms:
             and not any(gap.first <= offer.number <= gap.last for gap in missing.ranges)
         )
 
-    async def _room_of(self, upload_id: str) -> _Room | None:
+    async def _room_of(self, upload_id: str) -> UploadRoom | None:
         """Return the room of an upload, None for one whose chunks need no check.
 
         What is known of an upload is at most a minute old, as its drive.
@@ -203,7 +235,7 @@ class UploadRooms:
             if not lock.locked():
                 self._locks.pop(upload_id, None)
 
-    async def _load(self, upload_id: str) -> _Room | None:
+    async def _load(self, upload_id: str) -> UploadRoom | None:
         owner = await self._ledger.owner_of(upload_id)
         try:
             drive = (await self._drives.get(owner.tenant, owner.drive, with_grants=False)).drive
@@ -216,19 +248,37 @@ class UploadRooms:
             self._remember_free(upload_id, _FRESH_SECONDS)
             return None
         snapshot = await self._ledger.get(upload_id)
-        is_free = is_terminal(snapshot.status) or _is_free(drive, snapshot.new)
-        if is_free and not is_terminal(snapshot.status):
-            # The upload may have begun before the quota. Otherwise nothing is reserved twice.
-            await self.reserve_new(drive, snapshot.new)
-        return self._remember(upload_id, drive, is_free=is_free)
+        # A completing upload takes only duplicates, and a reservation could outlive its commit.
+        is_free = snapshot.status not in TAKES_CHUNKS or await self._holds_all(drive, snapshot.new)
+        return self._remember(upload_id, drive, is_free=is_free, size=snapshot.new.expected_size)
 
-    def _remember(self, upload_id: str, drive: Drive, *, is_free: bool) -> _Room | None:
+    async def _holds_all(self, drive: Drive, new: NewUpload) -> bool:
+        """Reserve the declared size; return whether the chunks need no more room.
+
+        The upload may have begun before the quota, without one that fits. Then its chunks take the
+        room that there is, like those of an upload of unknown size. Otherwise nothing is reserved
+        twice.
+        """
+        if not _is_free(drive, new):
+            return False
+        try:
+            await self.reserve_new(drive, new)
+        except ResourceExhausted as error:
+            if error.reason != QUOTA_EXCEEDED:
+                raise
+            return False
+        return True
+
+    def _remember(
+        self, upload_id: str, drive: Drive, *, is_free: bool, size: int | None = None
+    ) -> UploadRoom | None:
         if is_free:
             self._remember_free(upload_id, _FRESH_SECONDS)
             return None
         fresh_until = self._clock() + _FRESH_SECONDS
         self._free.pop(upload_id, None)
-        room = self._rooms.setdefault(upload_id, _Room(drive.tenant, drive.name, fresh_until))
+        room = self._rooms.setdefault(upload_id, UploadRoom(drive.tenant, drive.name, fresh_until))
+        room.most_bytes = MAX_OBJECT_BYTES if size is None else size
         room.fresh_until = fresh_until
         self._rooms.move_to_end(upload_id)
         while len(self._rooms) > _MAX_UPLOADS:

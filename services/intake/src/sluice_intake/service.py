@@ -8,13 +8,19 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
+from sluice_common.direct.targets import check_repository_target
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rates.opening import open_rate_limiter
 from sluice_common.rpc.host import hosting, process_name, traced
 from sluice_common.security.audit import log_refusals, writing_refusals
 from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
-from sluice_core.combinations import Coordination, require_separable
+from sluice_core.combinations import (
+    CatalogueKind,
+    ChunkTransport,
+    Coordination,
+    require_separable,
+)
 from sluice_core.configuration import ConfigurationError
 from sluice_intake.backends import open_coordination, open_drives
 from sluice_intake.bootstrap import intake_deps, intake_service
@@ -43,6 +49,11 @@ def check_settings(settings: SluiceSettings) -> None:
             "SLUICE_GRPC__REUSE_PORT: intakes on one port share uploads only through Redis; "
             "set SLUICE_COORDINATION=redis"
         )
+    if (
+        settings.catalogue is not CatalogueKind.OFF
+        or settings.chunk_transport is ChunkTransport.DIRECT
+    ):
+        check_repository_target(settings)
 
 
 async def _main(
@@ -61,7 +72,10 @@ async def _main(
         deps = intake_deps(coordination, drives, metrics, options, limiter)
         authenticator = await enter(
             open_authenticator(
-                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+                settings.auth,
+                metrics.registry,
+                allow_insecure=settings.allow_insecure,
+                require_strong=not settings.is_development,
             )
         )
         services = (intake_service(deps),)

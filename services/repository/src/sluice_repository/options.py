@@ -35,7 +35,10 @@ class RepositoryOptions:
     audit_retention_seconds: float = 365 * 24 * 3600.0
     """0 keeps the entries of the audit log for ever."""
     reservation_age_seconds: float = 60.0
-    """Interval in which a quota reservation is compared with the ledger."""
+    """Age at which a quota reservation is compared with the ledger."""
+    open_reservation_seconds: float = 540.0
+    """Added to that age for uploads that were open at the last comparison: their own end releases
+    them."""
     reconcile_interval_seconds: float = 3600.0
     """Interval in which the usage of a drive is compared with its nodes."""
     gauge_interval_seconds: float = 5.0

@@ -87,7 +87,10 @@ async def _main(
         limiter = await enter(open_rate_limiter(settings, metrics.registry))
         authenticator = await enter(
             open_authenticator(
-                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+                settings.auth,
+                metrics.registry,
+                allow_insecure=settings.allow_insecure,
+                require_strong=not settings.is_development,
             )
         )
         addresses = {ADDRESS: settings.repository_address}

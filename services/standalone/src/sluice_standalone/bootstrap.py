@@ -35,6 +35,7 @@ from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.serving import serve_with_roles
 from sluice_standalone.backends import Backends, open_backends
 from sluice_standalone.data_dir import announce_addresses, open_data_dir
+from sluice_standalone.drives import open_directory
 from sluice_standalone.metrics import StandaloneMetrics
 from sluice_standalone.own_keys import with_own_keys
 
@@ -97,7 +98,10 @@ async def _serve(
         services = _services(settings, backends, metrics.intake, limiter)
         authenticator = await stack.enter_async_context(
             open_authenticator(
-                settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
+                settings.auth,
+                metrics.registry,
+                allow_insecure=settings.allow_insecure,
+                require_strong=not settings.is_development,
             )
         )
         write = log_refusals if storage.catalogue is None else storage.catalogue.append_audit
@@ -155,15 +159,11 @@ def _services(
     repository: tuple[Service, ...] = ()
     storage = backends.storage
     if storage.catalogue is not None:
-        registry = DriveRegistry(
-            storage.catalogue, default_bucket=settings.bucket, auto_create=True
-        )
-        # In one process the registry is the directory, without a gRPC call.
-        drives = registry
+        # In one process the directory reads the catalogue, without a gRPC call.
+        drives, catalogue = open_directory(storage.catalogue, settings.bucket)
+        registry = DriveRegistry(catalogue, default_bucket=settings.bucket, auto_create=True)
         ledger = backends.coordination.ledger
-        repository = (
-            repository_service(settings, storage.catalogue, storage.objects, ledger, registry),
-        )
+        repository = (repository_service(settings, catalogue, storage.objects, ledger, registry),)
     deps = intake_deps(backends.coordination, drives, metrics, intake_options(settings), limiter)
     return (intake_service(deps), *repository)
 

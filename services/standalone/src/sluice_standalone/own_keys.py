@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,8 +60,22 @@ def with_own_keys(
     with as_data_dir_error(data_dir.root):
         if not data_dir.auth_secret.exists():
             write_secret(data_dir.auth_secret, secrets.token_urlsafe(32) + "\n")
+        for path in (data_dir.auth_secret, data_dir.admin_token):
+            _check_private(path)
         _keep_admin_token(data_dir.admin_token, read_secret(data_dir), auth, at)
     return settings.model_copy(update={"auth": auth})
+
+
+def _check_private(path: Path) -> None:
+    """Raise `ConfigurationError` for a file that every user of the machine may read or replace.
+
+    Its group is left to the operator: Kubernetes gives mounted volumes to one (`fsGroup`).
+    """
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & stat.S_IRWXO:
+        raise ConfigurationError(
+            f"{path}: every user of this machine can read or change it; delete it if somebody may"
+            " have, otherwise set its mode to 0600"
+        )
 
 
 def read_secret(data_dir: DataDir) -> KeyRing:

@@ -84,8 +84,8 @@ _HAS_ROOM = (
 # NULL, which the column rejects, for a deleted drive, and where the node needs room that is not
 # reserved. The rows are locked in shared mode: a running deletion of the drive waits for this
 # commit, or this commit for the deletion.
-_NEW_NODE = insert(nodes).values(
-    drive_id=select(drives.c.drive_id)
+_OPEN_DRIVE = (
+    select(drives.c.drive_id)
     .where(
         drives.c.drive_id == bindparam("p_drive_id"),
         drives.c.deleted_at.is_(None),
@@ -93,6 +93,13 @@ _NEW_NODE = insert(nodes).values(
     )
     .with_for_update(read=True)
     .scalar_subquery()
+)
+_NODE_VALUES = [column for column in nodes.c if column is not nodes.c.drive_id]
+# INSERT SELECT instead of VALUES: in a subquery of VALUES, InnoDB reads with shared locks, even
+# under READ COMMITTED. The packet would wait for reservations, which lock the quotas.
+_NEW_NODE = insert(nodes).from_select(
+    [nodes.c.drive_id, *_NODE_VALUES],
+    select(_OPEN_DRIVE, *(bindparam(one.name, type_=one.type) for one in _NODE_VALUES)),
 )
 _NEW_PATH = insert(paths)
 _HOLDER = (

@@ -28,7 +28,7 @@ from sluice_backends.sql.grants import FIND_DRIVE, drive_not_found, find_drive, 
 from sluice_backends.sql.quotas import drop_quota
 from sluice_backends.sql.rows import drive_columns, drive_of
 from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drive_grants, drives, paths, quotas
-from sluice_backends.sql.usage import TENANT_ROW
+from sluice_backends.sql.usage import TENANT_ROW, drop_usage
 from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import AlreadyExists, FailedPrecondition
@@ -220,6 +220,7 @@ class SqlDrives(SqlFamily):
             )
         await connection.execute(_REVOKE_ALL, key)
         await drop_quota(connection, tenant, row.drive_id)
+        await drop_usage(connection, row.drive_id)
         now = self._db.clock()
         await connection.execute(
             update(drives).where(drives.c.drive_id == row.drive_id),

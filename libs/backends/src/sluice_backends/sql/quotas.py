@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy import (
     Row,
@@ -19,14 +21,22 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
-from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.database import Database, SqlFamily, transaction
 from sluice_backends.sql.dialect import Step
 from sluice_backends.sql.grants import find_drive
 from sluice_backends.sql.schema import (
+    drives,
     quota_reservations,
     quotas,
 )
-from sluice_backends.sql.usage import OF_DRIVE, OF_TENANT, TENANT_ROW, change_step, usage_of
+from sluice_backends.sql.usage import (
+    OF_DRIVE,
+    OF_TENANT,
+    TENANT_ROW,
+    change_step,
+    make_reconciliation_due,
+    usage_of,
+)
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import ResourceExhausted
 from sluice_core.ports.catalogue import NodeCommit
@@ -37,6 +47,7 @@ from sluice_core.ports.quotas import (
     Usage,
 )
 
+_LIMITS = ("max_bytes", "max_nodes", "max_open_uploads")
 _OF_UPLOAD = and_(
     quota_reservations.c.upload_id == bindparam("p_upload"),
     quota_reservations.c.drive_id == OF_DRIVE,
@@ -51,6 +62,12 @@ _LOCK_QUOTAS = (
     .order_by(quotas.c.drive_id)
     .with_for_update()
 )
+_LOCK_QUOTA = _QUOTA.with_for_update()
+_CHANGE_QUOTA = (
+    update(quotas)
+    .where(quotas.c.tenant == OF_TENANT, quotas.c.drive_id == OF_DRIVE)
+    .values({name: bindparam(f"p_{name}") for name in _LIMITS})
+)
 _DROP_QUOTA = delete(quotas).where(quotas.c.tenant == OF_TENANT, quotas.c.drive_id == OF_DRIVE)
 _RESERVED = select(quota_reservations).where(_OF_UPLOAD)
 _LOCK_RESERVED = _RESERVED.with_for_update()
@@ -64,16 +81,17 @@ _DROP_RESERVATIONS = delete(quota_reservations).where(
     quota_reservations.c.upload_id == bindparam("p_upload"),
     quota_reservations.c.tenant == OF_TENANT,
 )
-_CHECKED = (
-    update(quota_reservations)
-    .where(
-        quota_reservations.c.upload_id == bindparam("p_upload"),
-        quota_reservations.c.tenant == OF_TENANT,
-    )
-    .values(checked_at=bindparam("p_now"))
+# By drive: MariaDB uses no index for a list of pairs.
+_OF_UPLOADS = and_(
+    quota_reservations.c.upload_id.in_(bindparam("p_uploads", expanding=True)),
+    quota_reservations.c.drive_id == OF_DRIVE,
 )
+_CHECKED = update(quota_reservations).where(_OF_UPLOADS).values(checked_at=bindparam("p_checked"))
+_SHRINK = _GROW.where(quota_reservations.c.bytes > bindparam("p_bytes"))
+_DROP_ALL = delete(quota_reservations).where(_OF_UPLOADS)
 _UNCHECKED = (
-    select(quota_reservations)
+    select(quota_reservations, drives.c.name.label("drive"))
+    .join(drives, drives.c.drive_id == quota_reservations.c.drive_id)
     .where(quota_reservations.c.checked_at < bindparam("p_since"))
     .order_by(quota_reservations.c.checked_at, quota_reservations.c.upload_id)
     .limit(bindparam("p_limit"))
@@ -83,6 +101,12 @@ _UNCHECKED = (
 
 class SqlQuotas(SqlFamily):
     """The catalogue's family of quotas."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One reservation of a tenant at a time: the others would only wait for its row locks,
+        each with one of the connections that all tenants share."""
 
     @transaction
     async def set_quota(
@@ -97,21 +121,22 @@ class SqlQuotas(SqlFamily):
         # Shared: the drive is not deleted meanwhile.
         drive_id = await _drive_id(connection, tenant, drive, share=True)
         key = {"p_tenant": tenant, "p_drive_id": drive_id}
-        row = (await connection.execute(_QUOTA, key)).one_or_none()
-        if quota == (Quota() if row is None else _quota_of(row)):
+        # A concurrent call may insert the row, too. Without limits it is no quota.
+        await connection.execute(
+            self._db.dialect.insert_or_lock(quotas),
+            {"tenant": tenant, "drive_id": drive_id, **dict.fromkeys(_LIMITS, 0)},
+        )
+        before = _quota_of((await connection.execute(_LOCK_QUOTA, key)).one())
+        if quota == Quota():
+            await connection.execute(_DROP_QUOTA, key)
+        else:
+            limits = {f"p_{name}": getattr(quota, name) for name in _LIMITS}
+            await connection.execute(_CHANGE_QUOTA, {**key, **limits})
+        if quota == before:
             return
-        await connection.execute(_DROP_QUOTA, key)
-        if quota != Quota():
-            await connection.execute(
-                insert(quotas),
-                {
-                    "tenant": tenant,
-                    "drive_id": drive_id,
-                    "max_bytes": quota.max_bytes,
-                    "max_nodes": quota.max_nodes,
-                    "max_open_uploads": quota.max_open_uploads,
-                },
-            )
+        if before == Quota():
+            # An older release may have changed nodes without counting them.
+            await make_reconciliation_due(connection, tenant, drive_id)
         await append_entries(self._db, connection, audit)
 
     async def get_quota(self, tenant: str, drive: str) -> tuple[Quota, Usage]:
@@ -122,8 +147,13 @@ class SqlQuotas(SqlFamily):
             usage = await usage_of(connection, tenant, drive_id)
         return Quota() if row is None else _quota_of(row), usage
 
+    async def reserve(self, tenant: str, drive: str, upload_id: str, size: int) -> bool:
+        turn = self._turns.setdefault(tenant, asyncio.Lock())
+        async with self._db.deadline(), turn:
+            return await self._reserve(tenant, drive, upload_id, size)
+
     @transaction
-    async def reserve(
+    async def _reserve(
         self, connection: AsyncConnection, tenant: str, drive: str, upload_id: str, size: int
     ) -> bool:
         drive_id = await _drive_id(connection, tenant, drive)
@@ -170,16 +200,44 @@ class SqlQuotas(SqlFamily):
         async with self._db.read() as connection:
             rows = (await connection.execute(_UNCHECKED, parameters)).all()
         return [
-            QuotaReservation(row.upload_id, row.tenant, row.bytes, row.checked_at) for row in rows
+            QuotaReservation(
+                row.upload_id, row.tenant, row.drive, row.drive_id, row.bytes, row.checked_at
+            )
+            for row in rows
         ]
 
     @transaction
-    async def reservation_checked(
-        self, connection: AsyncConnection, tenant: str, upload_id: str
+    async def reservations_checked(
+        self,
+        connection: AsyncConnection,
+        reservations: Sequence[QuotaReservation],
+        delay_seconds: float,
     ) -> None:
-        now = await self._db.now(connection)
-        key = {"p_upload": upload_id, "p_tenant": tenant}
-        await connection.execute(_CHECKED, {**key, "p_now": now})
+        checked_at = await self._db.now(connection) + delay_seconds
+        for drive_id, uploads in _by_drive(reservations):
+            key = {"p_drive_id": drive_id, "p_uploads": uploads}
+            await connection.execute(_CHECKED, {**key, "p_checked": checked_at})
+
+    @transaction
+    async def drop_reservations(
+        self, connection: AsyncConnection, reservations: Sequence[QuotaReservation]
+    ) -> None:
+        for drive_id, uploads in _by_drive(reservations):
+            await connection.execute(_DROP_ALL, {"p_drive_id": drive_id, "p_uploads": uploads})
+
+    @transaction
+    async def shrink_reservation(
+        self, connection: AsyncConnection, reservation: QuotaReservation, size: int
+    ) -> None:
+        await connection.execute(
+            _SHRINK,
+            {
+                "p_upload": reservation.upload_id,
+                "p_drive_id": reservation.drive_id,
+                "p_bytes": size,
+                "p_now": await self._db.now(connection),
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +345,14 @@ async def _drive_id(
     if not drive:
         return TENANT_ROW
     return int((await find_drive(connection, tenant, drive, share=share)).drive_id)
+
+
+def _by_drive(reservations: Iterable[QuotaReservation]) -> Iterable[tuple[int, list[str]]]:
+    """Return the upload ids of each drive, in the order of the drives."""
+    uploads: dict[int, list[str]] = {}
+    for one in reservations:
+        uploads.setdefault(one.drive_id, []).append(one.upload_id)
+    return ((drive_id, sorted(uploads[drive_id])) for drive_id in sorted(uploads))
 
 
 def _quota_of(row: Row[Any]) -> Quota:

@@ -86,11 +86,18 @@ _ADD = (
         nodes=usage_totals.c.nodes + bindparam("p_nodes"),
     )
 )
-_RECONCILED = (
+_LOCK_TOTAL = _TOTAL_ROW.with_for_update()
+_CLAIM = (
     update(usage_totals)
     .where(usage_totals.c.drive_id == OF_DRIVE)
     .values(reconciled_at=bindparam("p_now"))
 )
+_CORRECT = _ADD.where(usage_totals.c.reconciled_at == bindparam("p_claim"))
+_DROP_TOTAL = delete(usage_totals).where(usage_totals.c.drive_id == OF_DRIVE)
+_DROP_DRIVE_CHANGES = delete(usage_changes).where(usage_changes.c.drive_id == OF_DRIVE)
+_MAKE_DUE = update(usage_totals).values(reconciled_at=0.0)
+_MAKE_DRIVE_DUE = _MAKE_DUE.where(usage_totals.c.drive_id == OF_DRIVE)
+_MAKE_TENANT_DUE = _MAKE_DUE.where(usage_totals.c.tenant == OF_TENANT)
 _UNRECONCILED = (
     select(drives.c.drive_id)
     .outerjoin(usage_totals, usage_totals.c.drive_id == drives.c.drive_id)
@@ -103,6 +110,7 @@ _UNRECONCILED = (
     )
     .order_by(usage_totals.c.reconciled_at, drives.c.drive_id)
     .limit(bindparam("p_limit"))
+    .offset(bindparam("p_offset"))
 )
 _LIVE_NODES = and_(nodes.c.drive_id == OF_DRIVE, nodes.c.state == literal(LIVE))
 _COMPARE = _DRIVE_TOTALS.add_columns(
@@ -116,7 +124,11 @@ _COMPARE = _DRIVE_TOTALS.add_columns(
     .scalar_subquery()
     .label("live_nodes"),
 )
-_DRIVE_ROW = select(drives.c.tenant, drives.c.name).where(drives.c.drive_id == OF_DRIVE)
+_DRIVE_ROW = select(drives.c.tenant, drives.c.name).where(
+    drives.c.drive_id == OF_DRIVE, drives.c.deleted_at.is_(None)
+)
+_TICK_SECONDS = 1e-6
+"""Resolution of times in the database."""
 
 
 class SqlUsage(SqlFamily):
@@ -155,38 +167,62 @@ class SqlUsage(SqlFamily):
         await connection.execute(_DROP_CHANGES, {"p_ids": [row.change_id for row in changes]})
         return len(changes)
 
-    async def drives_unreconciled(self, since: float, limit: int) -> Sequence[int]:
+    async def drives_unreconciled(self, since: float, limit: int, offset: int = 0) -> Sequence[int]:
+        parameters = {"p_since": since, "p_limit": limit, "p_offset": offset}
         async with self._db.read() as connection:
-            rows = await connection.execute(_UNRECONCILED, {"p_since": since, "p_limit": limit})
-            return list(rows.scalars())
+            return list((await connection.execute(_UNRECONCILED, parameters)).scalars())
 
     async def reconcile_usage(self, drive_id: int) -> UsageDifference | None:
-        key = {"p_drive_id": drive_id}
+        claimed = await self._claim(drive_id)
+        if claimed is None:
+            return None
+        drive, claim = claimed
         async with self._db.read() as connection:
-            # Without a lock first, because the sum over a large drive takes long.
-            compared = (await connection.execute(_COMPARE, key)).one()
-        has_difference = _difference(compared) != (0, 0)
-        return await self._reconcile(drive_id, has_difference)
-
-    @transaction
-    async def _reconcile(
-        self, connection: AsyncConnection, drive_id: int, has_difference: bool
-    ) -> UsageDifference | None:
-        key = {"p_drive_id": drive_id}
-        drive = (await connection.execute(_DRIVE_ROW, key)).one()
-        await self._ensure_total(connection, drive_id, drive.tenant)
-        difference = (0, 0)
-        if has_difference:
-            # Under the lock, so that of two sweepers only one corrects.
-            await connection.execute(_LOCK_TOTALS, {"p_drive_ids": [drive_id]})
-            difference = _difference((await connection.execute(_COMPARE, key)).one())
-            await connection.execute(
-                _ADD, {**key, "p_bytes": difference[0], "p_nodes": difference[1]}
-            )
-        await connection.execute(_RECONCILED, {**key, "p_now": await self._db.now(connection)})
-        if difference == (0, 0):
+            # Without a lock, because the sum over a large drive takes long.
+            compared = (await connection.execute(_COMPARE, {"p_drive_id": drive_id})).one()
+        difference = _difference(compared)
+        if difference == (0, 0) or not await self._correct(drive_id, claim, difference):
             return None
         return UsageDifference(drive.tenant, drive.name, *difference)
+
+    @transaction
+    async def _claim(
+        self, connection: AsyncConnection, drive_id: int
+    ) -> tuple[Row[Any], float] | None:
+        """Record the reconciliation before it begins; return the drive and the recorded time.
+
+        A drive whose sum fails, or exceeds the time limit, is due again only after the interval. It
+        cannot keep the others from their turn.
+        """
+        key = {"p_drive_id": drive_id}
+        drive = (await connection.execute(_DRIVE_ROW, key)).one_or_none()
+        if drive is None:
+            return None
+        await self._ensure_total(connection, drive_id, drive.tenant)
+        row = (await connection.execute(_LOCK_TOTAL, key)).one()
+        # Unique, because the correction recognizes its own claim by the time.
+        claim = max(await self._db.now(connection), row.reconciled_at + _TICK_SECONDS)
+        await connection.execute(_CLAIM, {**key, "p_now": claim})
+        return drive, claim
+
+    @transaction
+    async def _correct(
+        self, connection: AsyncConnection, drive_id: int, claim: float, difference: tuple[int, int]
+    ) -> bool:
+        """Add the difference, unless another reconciliation has begun since.
+
+        Commits, deletions and folds since the comparison do not change the difference.
+        """
+        corrected = await connection.execute(
+            _CORRECT,
+            {
+                "p_drive_id": drive_id,
+                "p_claim": claim,
+                "p_bytes": difference[0],
+                "p_nodes": difference[1],
+            },
+        )
+        return corrected.rowcount == 1
 
     async def _ensure_total(self, connection: AsyncConnection, drive_id: int, tenant: str) -> None:
         if (await connection.execute(_TOTAL_ROW, {"p_drive_id": drive_id})).first() is None:
@@ -215,6 +251,20 @@ async def record_removal(
     """Take a node off the usage, in the transaction that makes it a tombstone."""
     step = change_step(tenant, drive_id, -size, -1)
     await connection.execute(step.statement, dict(step.values))
+
+
+async def drop_usage(connection: AsyncConnection, drive_id: int) -> None:
+    """Delete the usage of a drive without nodes, and with it any counting error."""
+    for statement in (_DROP_TOTAL, _DROP_DRIVE_CHANGES):
+        await connection.execute(statement, {"p_drive_id": drive_id})
+
+
+async def make_reconciliation_due(connection: AsyncConnection, tenant: str, drive_id: int) -> None:
+    """Make a drive due for reconciliation, or all drives of the tenant for `TENANT_ROW`."""
+    if drive_id == TENANT_ROW:
+        await connection.execute(_MAKE_TENANT_DUE, {"p_tenant": tenant})
+    else:
+        await connection.execute(_MAKE_DRIVE_DUE, {"p_drive_id": drive_id})
 
 
 async def usage_of(connection: AsyncConnection, tenant: str, drive_id: int) -> Usage:

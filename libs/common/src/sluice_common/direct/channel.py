@@ -28,6 +28,8 @@ _OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     # Distribute streams over all addresses of the name.
     ("grpc.lb_policy_name", "round_robin"),
+    # The proxy of http_proxy, which gRPC uses even for loopback, would read forwarded tokens.
+    ("grpc.enable_http_proxy", 0),
 )
 
 
@@ -42,7 +44,8 @@ async def open_service_channel(
     follow the files without dropping calls.
 
     Args:
-        target: `host:port`, or a gRPC target such as `dns:///repository:50052`.
+        target: `host:port`, or a gRPC target such as `dns:///repository:50052`. No proxy of the
+            environment is used.
         check_seconds: interval at which the files are compared with those in use.
 
     Raise `ConfigurationError` for TLS files that cannot be used.

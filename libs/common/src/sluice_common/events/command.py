@@ -22,6 +22,7 @@ from sluice_common.settings import PREFIX, LogLevel, SluiceSettings, load_settin
 from sluice_common.settings.secret_policy import secrets_of
 from sluice_common.telemetry.logging import configure_logging
 from sluice_common.telemetry.redaction import redact
+from sluice_common.telemetry.terminal import printable
 from sluice_core.combinations import Events
 from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
 from sluice_core.errors import SluiceError
@@ -119,7 +120,7 @@ def _write(line: str) -> None:
 
 
 def _failed(text: str, code: int) -> int:
-    sys.stderr.write(redact(f"sluice: {text}\n"))
+    sys.stderr.write(redact(f"sluice: {printable(text)}\n"))
     return code
 
 

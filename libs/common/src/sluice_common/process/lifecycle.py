@@ -14,6 +14,7 @@ import uvloop
 
 from sluice_common.process.garbage_collection import tune_collector
 from sluice_common.telemetry.redaction import redact
+from sluice_common.telemetry.terminal import printable
 from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
 
 EXIT_OK: Final = 0
@@ -50,7 +51,7 @@ def run_service(main: Main, *, quiet_interrupt: bool = False) -> int:
 
 def configuration_failed(error: ConfigurationError) -> int:
     """Print a configuration error in one line; return the exit code."""
-    sys.stderr.write(redact(f"{error}\n"))
+    sys.stderr.write(redact(printable(str(error))) + "\n")
     return EXIT_CONFIGURATION
 
 

@@ -36,6 +36,7 @@ from sluice_core.addresses import Address
 
 METRICS = "SLUICE_METRICS_ADDRESS"
 CHANNELZ = "SLUICE_CHANNELZ_ADDRESS"
+SERVICE = "SLUICE_SERVICE_ADDRESS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ async def hosting(
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
-    With a certificate in the settings all of them speak TLS, and nothing else.
+    With a certificate in the settings all of them speak TLS, and nothing else. With an address for
+    services in the settings, only that one requires client certificates.
 
     Args:
         limiter: counts every call against the rate limits.
@@ -114,6 +116,9 @@ async def hosting(
     and for TLS files that cannot be used.
     """
     names = [service.name for service in services]
+    has_service_address = settings.service_address is not None
+    if settings.service_address is not None:
+        addresses = {**addresses, SERVICE: settings.service_address}
     channelz_address = settings.channelz_address
     check_exposure(
         settings,
@@ -125,8 +130,8 @@ async def hosting(
     tls = open_server_tls(settings.tls, registry)
 
     options, metrics = settings.to_server_options(), registry.group(RpcMetrics)
-    limits = () if limiter is None else (RateLimiting(limiter),)
     peers = settings.tls.peers
+    limits = () if limiter is None else (RateLimiting(limiter, peers),)
     layers = server_layers(metrics, authenticator, options, peers, inner=limits, refusals=refusals)
     server = build_server(options, (*tracing.interceptors(), layers))
     health = Health()
@@ -135,7 +140,10 @@ async def hosting(
         service.add_to(server)
     if settings.grpc.reflection:
         add_reflection(server, names)
-    actual = {name: listen(server, name, address, tls) for name, address in addresses.items()}
+    actual = {
+        name: listen(server, name, address, tls, for_users=has_service_address and name != SERVICE)
+        for name, address in addresses.items()
+    }
 
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:

@@ -19,18 +19,15 @@ import structlog
 
 from sluice_common.rpc.audit_trail import AuditTrail
 from sluice_common.rpc.counting_context import CountingContext
-from sluice_common.rpc.errors import (
-    client_is_gone,
-    internal_error,
-    to_sluice_error,
-)
+from sluice_common.rpc.errors import client_is_gone, internal_error, to_sluice_error
 from sluice_common.rpc.internal_services import InternalServices
+from sluice_common.rpc.metadata_limit import MetadataLimit
 from sluice_common.rpc.requests import RequestReading
 from sluice_common.rpc.scope_check import ScopeCheck
 from sluice_common.rpc.stream_expiry import StreamExpiry
 from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.audit import RefusalSink
-from sluice_common.security.authentication import Authenticator
+from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_common.security.peers import INTERNAL_SERVICES
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
@@ -211,7 +208,8 @@ class Authentication:
         structlog.contextvars.bind_contextvars(tenant=principal.tenant)
         if principal.expires_at is None or call.kind not in _LASTING_KINDS:
             return await proceed(requests, context)
-        async with self._expiry.limit(principal.expires_at, self._expired_streams):
+        withdrawn = partial(is_key_withdrawn, self._authenticator, principal)
+        async with self._expiry.limit(principal.expires_at, self._expired_streams, withdrawn):
             return await proceed(requests, context)
 
 
@@ -292,8 +290,9 @@ def server_layers(
         refusals: receives refused changes and refused tokens, for the audit log.
         clock: Unix seconds.
     """
-    expiry = StreamExpiry((options or ServerOptions()).stream_grace_seconds, clock=clock)
-    layers: list[Layer] = [RequestContext(), RpcMeasurement(metrics), ErrorMapping()]
+    options = options or ServerOptions()
+    expiry = StreamExpiry(options.stream_grace_seconds, clock=clock)
+    layers = _outer_layers(metrics, options)
     if refusals is not None:
         layers.append(AuditTrail(refusals, clock=clock))
     if peers:
@@ -304,15 +303,16 @@ def server_layers(
 
 def admin_layers(metrics: RpcMetrics, options: ServerOptions) -> LayeredInterceptor:
     """Return the layers of an admin server, whose address needs no credentials."""
-    return LayeredInterceptor(
-        (RequestContext(), RpcMeasurement(metrics), ErrorMapping()), _reading(metrics, options)
-    )
+    return LayeredInterceptor(_outer_layers(metrics, options), _reading(metrics, options))
 
 
-def _reading(metrics: RpcMetrics, options: ServerOptions | None) -> RequestReading:
-    return RequestReading(
-        options or ServerOptions(), lambda reason: metrics.refused_messages.labels(reason).inc()
-    )
+def _outer_layers(metrics: RpcMetrics, options: ServerOptions) -> list[Layer]:
+    limit = MetadataLimit(options.max_metadata_bytes)
+    return [RequestContext(), RpcMeasurement(metrics), ErrorMapping(), limit]
+
+
+def _reading(metrics: RpcMetrics, options: ServerOptions) -> RequestReading:
+    return RequestReading(options, lambda why: metrics.refused_messages.labels(why).inc())
 
 
 def _decompose(

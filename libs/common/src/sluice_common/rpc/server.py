@@ -43,6 +43,8 @@ def _channel_options(options: ServerOptions) -> tuple[tuple[str, int], ...]:
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        # By default a client that says nothing keeps its connection for two minutes.
+        ("grpc.server_handshake_timeout_ms", _milliseconds(options.handshake_seconds)),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         # The ping timeout also applies to keepalive pings and defaults to a minute, which would
@@ -77,18 +79,24 @@ def _milliseconds(seconds: float) -> int:
 
 
 def listen(
-    server: grpc.aio.Server, setting: str, address: Address, tls: ServerTls | None = None
+    server: grpc.aio.Server,
+    setting: str,
+    address: Address,
+    tls: ServerTls | None = None,
+    *,
+    for_users: bool = False,
 ) -> Address:
     """Bind a server to an address; return the actual one (port 0 picks a free port).
 
     Args:
         tls: None for plain text.
+        for_users: never require a client certificate there.
     """
     try:
         if tls is None:
             port = server.add_insecure_port(str(address))
         else:
-            port = server.add_secure_port(str(address), tls.credentials())
+            port = server.add_secure_port(str(address), tls.credentials(for_users=for_users))
     except RuntimeError:
         port = 0
     if port == 0:

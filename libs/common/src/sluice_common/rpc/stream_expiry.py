@@ -1,4 +1,6 @@
-"""Expiry of streams: one that outlives the token of its caller ends after a grace period."""
+"""Expiry of streams: one that outlives the token of its caller ends after a grace period.
+
+One whose key was withdrawn ends at once."""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class StreamExpiry:
     """
 
     check_seconds: ClassVar[float] = 60.0
-    """Longest time between two readings of the clock: it may be set, and the machine may sleep."""
+    """Longest time between two checks: the clock may be set, the machine may sleep, and the key may
+    be withdrawn."""
 
     def __init__(
         self, grace_seconds: float = 300.0, *, clock: Callable[[], float] = time.time
@@ -32,15 +35,20 @@ class StreamExpiry:
 
     @asynccontextmanager
     async def limit(
-        self, expires_at: float, expired: Callable[[], None] = lambda: None
+        self,
+        expires_at: float,
+        expired: Callable[[], None] = lambda: None,
+        is_withdrawn: Callable[[], bool] = lambda: False,
     ) -> AsyncIterator[None]:
-        """End the block when the token has expired for too long.
+        """End the block when the token has expired for too long, or its key was withdrawn.
 
         Args:
             expires_at: Unix seconds.
             expired: called when the block is ended.
+            is_withdrawn: whether the key of the token is no longer in use.
 
-        Raise `Unauthenticated` TOKEN_EXPIRED out of the block.
+        Raise `Unauthenticated` TOKEN_EXPIRED out of the block, in both cases: the client is to
+        continue with a new token.
         """
         ends_at = expires_at + self._grace_seconds
         loop = asyncio.get_running_loop()
@@ -51,7 +59,7 @@ class StreamExpiry:
                 def check() -> None:
                     nonlocal timer
                     left = ends_at - self._clock()
-                    if left <= 0:
+                    if left <= 0 or is_withdrawn():
                         limit.reschedule(loop.time())
                     else:
                         timer = loop.call_later(min(left, self.check_seconds), check)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal
 
@@ -17,6 +17,22 @@ class Authenticator(Protocol):
         concurrent calls and must not block the event loop.
         """
         ...
+
+
+@runtime_checkable
+class KeyedAuthenticator(Authenticator, Protocol):
+    """An authenticator whose keys may be withdrawn."""
+
+    def holds_key(self, principal: Principal) -> bool:
+        """Return whether the key that signed the token of a principal is still in use."""
+        ...
+
+
+def is_key_withdrawn(authenticator: Authenticator, principal: Principal) -> bool:
+    """Return whether the key that signed the token of a principal is no longer in use."""
+    if not isinstance(authenticator, KeyedAuthenticator):
+        return False
+    return not authenticator.holds_key(principal)
 
 
 class LocalAuthenticator:

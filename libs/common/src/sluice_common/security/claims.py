@@ -53,12 +53,13 @@ def principal_of(claims: Mapping[str, Any], rules: ClaimRules, now: float) -> Pr
         raise TokenRefused(Check.EXPIRED)
     _check_not_later(claims, "nbf", Check.NOT_BEFORE, now)
     _check_not_later(claims, "iat", Check.ISSUED_AT, now)
+    # Evaluated in this order: the failed check is counted.
     return Principal(
-        tenant=_tenant(claims.get(rules.tenant_claim)),
         subject=_subject(claims.get("sub")),
+        tenant=_tenant(claims.get(rules.tenant_claim)),
         scopes=_scopes(claims),
         drives=_drives(claims),
-        groups=frozenset(_texts(claims.get("groups", []), Check.GROUPS)),
+        groups=_groups(claims),
         expires_at=expires_at,
     )
 
@@ -103,13 +104,19 @@ def _tenant(value: object) -> str:
     raise TokenRefused(Check.TENANT)
 
 
-def _subject(value: object) -> str:
+def _subject(value: object, check: Check = Check.SUBJECT) -> str:
     try:
         if isinstance(value, str):
             return check_subject(value)
     except InvalidArgument:
         pass
-    raise TokenRefused(Check.SUBJECT)
+    raise TokenRefused(check)
+
+
+def _groups(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the groups, which have the form of subjects: the catalogue is asked for them."""
+    groups = _texts(claims.get("groups", []), Check.GROUPS)
+    return frozenset(_subject(group, Check.GROUPS) for group in groups)
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:

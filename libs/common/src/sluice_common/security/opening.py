@@ -17,6 +17,7 @@ async def open_authenticator(
     registry: Registry,
     *,
     allow_insecure: bool = False,
+    require_strong: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Authenticator]:
     """Open the authenticator; refresh its keys while the block runs.
@@ -27,6 +28,7 @@ async def open_authenticator(
     Args:
         registry: of the metrics.
         allow_insecure: fetch keys over plain HTTP too.
+        require_strong: refuse a secret that is easy to guess; false for development.
         clock: Unix seconds.
 
     Raise `ConfigurationError` for keys that cannot be used.
@@ -35,13 +37,14 @@ async def open_authenticator(
         yield LocalAuthenticator()
         return
     async with AsyncExitStack() as stack:
-        yield await _open_jwt(auth, registry, allow_insecure, clock, stack)
+        yield await _open_jwt(auth, registry, allow_insecure, require_strong, clock, stack)
 
 
 async def _open_jwt(
     auth: Auth,
     registry: Registry,
     allow_insecure: bool,
+    require_strong: bool,
     clock: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Authenticator:
@@ -53,7 +56,13 @@ async def _open_jwt(
 
     metrics = registry.group(TokenMetrics)
     keys = await stack.enter_async_context(
-        open_keys(auth, metrics, allow_insecure=allow_insecure, clock=clock)
+        open_keys(
+            auth,
+            metrics,
+            allow_insecure=allow_insecure,
+            require_strong=require_strong,
+            clock=clock,
+        )
     )
     assert auth.audience is not None, "Auth requires it"
     rules = ClaimRules(auth.audience, auth.issuer, auth.tenant_claim)

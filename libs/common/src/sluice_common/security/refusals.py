@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from sluice_core.errors import Unauthenticated
+
+TOKEN_EXPIRED: Final = "TOKEN_EXPIRED"
+"""Reason of a token that was valid before."""
 
 
 class Check(StrEnum):
@@ -44,7 +48,7 @@ class TokenRefused(Exception):
 
 def token_expired() -> Unauthenticated:
     """Return the error of a token that was valid before."""
-    return Unauthenticated("TOKEN_EXPIRED", "The token has expired; send a new one.")
+    return Unauthenticated(TOKEN_EXPIRED, "The token has expired; send a new one.")
 
 
 def no_credentials() -> Unauthenticated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from sluice_common.security.claims import ClaimRules, is_expired, principal_of
@@ -28,8 +29,11 @@ class TokenKeys(Protocol):
     @property
     def keys(self) -> KeyRing | None: ...
 
-    async def find_unknown(self) -> bool:
-        """Look for the unknown key of a token; return whether the keys were loaded again."""
+    async def find_unknown(self) -> float | None:
+        """Look for the unknown key of a token.
+
+        Return None if the keys are newer than the call, otherwise the seconds until the next try.
+        """
         ...
 
 
@@ -64,7 +68,8 @@ class JwtAuthenticator:
         """Return the principal of a header.
 
         Raise `Unauthenticated` NO_CREDENTIALS, BAD_TOKEN, TOKEN_EXPIRED; `Unavailable`
-        AUTH_KEYS_UNAVAILABLE while the issuer has not given any keys since the start.
+        AUTH_KEYS_UNAVAILABLE while there are no keys, or while the key of the token is unknown and
+        the search for it is rationed or has failed.
         """
         if not authorization:
             raise no_credentials()
@@ -80,6 +85,11 @@ class JwtAuthenticator:
             # Without its cause: the traceback would hold the token.
             raise refused.to_error() from None
         return found.principal
+
+    def holds_key(self, principal: Principal) -> bool:
+        """Return whether the key that signed the token of a principal is still in use."""
+        keys = self._keys.keys
+        return keys is not None and principal.key is not None and keys.holds(principal.key)
 
     def _find_verified(self, digest: bytes) -> VerifiedToken | None:
         """Return the token from the cache if it is still valid."""
@@ -99,22 +109,29 @@ class JwtAuthenticator:
         token = parse_compact(text)
         key = await self._signer_of(token)
         principal = principal_of(token.claims(), self._rules, self._clock())
-        assert principal.expires_at is not None, "principal_of requires exp"
+        expires_at = principal.expires_at
+        assert expires_at is not None, "principal_of requires exp"
         self._verified.inc()
-        return VerifiedToken(principal, principal.expires_at, key.thumbprint, len(text))
+        principal = replace(principal, key=key.thumbprint)
+        return VerifiedToken(principal, expires_at, key.thumbprint, len(text))
 
     async def _signer_of(self, token: CompactToken) -> VerificationKey:
         """Return the key that signed the token; look for new keys if none of ours did."""
         key = self._signer_among_known(token)
-        if key is None and await self._keys.find_unknown():
-            key = self._signer_among_known(token)
         if key is not None:
             return key
-        if self._keys.keys is None:
+        ring = self._keys.keys
+        retry_after_seconds = await self._keys.find_unknown()
+        # The same keys are not tried again: a verification blocks the event loop.
+        if self._keys.keys is not ring and (key := self._signer_among_known(token)) is not None:
+            return key
+        # The issuer may have added the key since the last load: such a token is not refused for
+        # good because somebody else's made-up key has used up the search.
+        if retry_after_seconds is not None or self._keys.keys is None:
             raise Unavailable(
                 "AUTH_KEYS_UNAVAILABLE",
-                "The server cannot verify tokens at the moment; try again.",
-                retry_after_seconds=1.0,
+                "The server cannot verify tokens of this key at the moment; try again.",
+                retry_after_seconds=retry_after_seconds or 1.0,
             )
         raise TokenRefused(Check.KEY)
 

@@ -97,6 +97,9 @@ class SluiceSettings(BaseSettings):
     metrics_address: AddressSetting = Address("127.0.0.1", 9464)
     channelz_address: AddressSetting | None = None
     """Address of channelz; off by default, because it shows every peer."""
+    service_address: AddressSetting | None = None
+    """Address for other services. With it, only this one (and channelz) requires the client
+    certificates of `tls`; the others serve users without any."""
     repository_server: str = "127.0.0.1:50052"
     """Address of the repository for intakes (drives, direct transport): `host:port`, or a gRPC
     target such as dns:///repository:50052."""
@@ -180,13 +183,18 @@ class SluiceSettings(BaseSettings):
             )
         check_combination(self.combination, self.durability)
         self._check_notifications()
+        if self.service_address is not None and not self.tls.require_client_cert:
+            raise ConfigurationError(
+                "SLUICE_SERVICE_ADDRESS is for callers with certificates: set"
+                " SLUICE_TLS__REQUIRE_CLIENT_CERT=true and SLUICE_TLS__CLIENT_CA_FILE"
+            )
         check_plain_settings(self, PREFIX)
-        if not self._is_development:
+        if not self.is_development:
             check_strength(self, PREFIX)
         return self
 
     @property
-    def _is_development(self) -> bool:
+    def is_development(self) -> bool:
         """Whether only this machine, or a network that restricts access, reaches the process."""
         addresses = (
             self.intake_address,
@@ -194,6 +202,7 @@ class SluiceSettings(BaseSettings):
             self.gateway_address,
             self.metrics_address,
             self.channelz_address,
+            self.service_address,
         )
         return self.allow_insecure or all(
             address is None or address.is_loopback for address in addresses

@@ -47,6 +47,8 @@ class ServerOptions:
     gRPC chooses this too."""
     stream_grace_seconds: float = 300.0
     """How long a stream may outlive the token of its caller."""
+    handshake_seconds: float = 20.0
+    """Time limit for the handshakes of TLS and HTTP/2 on a new connection."""
     message_seconds: float = 60.0
     """Time limit for the first message of a call."""
     unfinished_connection_bytes: int = 32 * MIB

@@ -65,6 +65,11 @@ class _Server(ThreadingMixIn, WSGIServer):
         except OSError:  # reset already
             connection.close()
             raise
+        except Exception as error:
+            # `serve_forever` survives an OSError only; any other would end all probes for good.
+            connection.close()
+            _log.exception("metrics.connection_failed")
+            raise OSError("no TLS for this connection") from error
         return wrapped, address
 
     def process_request(self, request: Any, client_address: Any) -> None:

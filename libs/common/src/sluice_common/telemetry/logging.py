@@ -16,6 +16,7 @@ from structlog.typing import Processor, WrappedLogger
 
 from sluice_common.settings import MASKED, LogFormat, LogLevel
 from sluice_common.telemetry.redaction import redact
+from sluice_common.telemetry.terminal import escape_controls
 
 _SECRET_KEY: Final = re.compile(
     r"(^|_)(authorization|password|passwd|secret|token|api_?key|access_?key|cookie|credentials?)$",
@@ -78,10 +79,11 @@ def configure_logging(
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         mask_secrets,
-        structlog.dev.ConsoleRenderer(colors=out.isatty())
-        if console
-        else structlog.processors.JSONRenderer(),
     ]
+    if console:
+        rendering += [escape_controls, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    else:
+        rendering.append(structlog.processors.JSONRenderer())
     handler = logging.StreamHandler(out)
     handler.setFormatter(_RedactingFormatter(foreign_pre_chain=shared, processors=rendering))
     root = logging.getLogger()

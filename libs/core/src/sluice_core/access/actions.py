@@ -105,8 +105,8 @@ RULES: Final[Mapping[Action, Rule]] = MappingProxyType(
         Action.SET_QUOTA: _ADMIN,
         Action.GET_USAGE: Rule((Scope.DRIVES_READ,), Role.READER),
         # The intake reserves with the token of its caller.
-        Action.RESERVE_QUOTA: Rule((Scope.UPLOADS_WRITE,), Role.WRITER),
-        Action.RELEASE_QUOTA: Rule((Scope.UPLOADS_WRITE,), Role.WRITER),
+        Action.RESERVE_QUOTA: _WRITE,
+        Action.RELEASE_QUOTA: _WRITE,
         Action.GET_NODE: _READ_NODES,
         Action.LIST_NODES: _READ_NODES,
         Action.UPDATE_NODE: _WRITE_NODES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sluice_core.access.scopes import Scope
 from sluice_core.errors import Unauthenticated
@@ -17,7 +17,7 @@ class Principal:
 
     `drives`: drive names, or prefixes that end in `*`, to which the token is limited; empty means
     every drive. `groups`: groups of the subject, for grants. `expires_at`: Unix seconds, None for
-    a principal without a token.
+    a principal without a token. `key`: thumbprint of the key that signed the token, if any did.
     """
 
     tenant: str
@@ -26,6 +26,7 @@ class Principal:
     drives: tuple[str, ...] = ()
     groups: frozenset[str] = frozenset()
     expires_at: float | None = None
+    key: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class TransactionalLedger(ABC):
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._run(lifecycle.abort, upload_id)
 
-    async def owner_of(self, upload_id: str) -> UploadOwner:
+    async def owner_of(self, upload_id: str, *, caller: str | None = None) -> UploadOwner:
         return (await self.get(upload_id)).new.owner
 
     async def get(self, upload_id: str) -> UploadSnapshot:

@@ -1,6 +1,6 @@
 """Changes of photos and their effect on the job. Pure.
 
-Whoever applies a change holds the lock of the photo's job, so that counts and versions are true.
+The caller holds the lock of the photo's job, so that counts and versions are current.
 """
 
 from __future__ import annotations
@@ -45,14 +45,25 @@ class Outcome(Enum):
     """There is no such photo."""
 
 
-def decide(photo: Photo, change: PhotoChange) -> tuple[Outcome, tuple[PhotoStatus, ...]]:
-    """Return what becomes of the change, and the states that the photo enters."""
+def decide(
+    photo: Photo, change: PhotoChange, *, is_processed: bool
+) -> tuple[Outcome, tuple[PhotoStatus, ...]]:
+    """Return what becomes of the change, and the states that the photo enters.
+
+    Args:
+        is_processed: whether the photo has a live node with a processed object. Only then can it be
+            COMPLETED.
+    """
     if change.attempt is not None and change.attempt != photo.attempt:
         return Outcome.LATE, ()
     if change.target is photo.status:
         return Outcome.REPEATED, ()
     steps = steps_to(photo.status, change.target)
-    return (Outcome.APPLIED, steps) if steps else (Outcome.LATE, ())
+    if not steps:
+        return Outcome.LATE, ()
+    if change.target is PhotoStatus.COMPLETED and not is_processed:
+        return Outcome.UNPROCESSED, ()
+    return Outcome.APPLIED, steps
 
 
 def enter(photo: Photo, status: PhotoStatus, change: PhotoChange, now: float) -> Photo:

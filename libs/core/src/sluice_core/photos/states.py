@@ -48,6 +48,9 @@ TRANSITIONS: Mapping[PhotoStatus, frozenset[PhotoStatus]] = MappingProxyType(
 TERMINAL = frozenset(status for status, after in TRANSITIONS.items() if not after)
 """Final states of an attempt."""
 
+TAKES_PARTS = frozenset({_S.QUEUED, _S.UPLOADING})
+"""States in which the upload of an attempt is open."""
+
 REOPENED: Mapping[Reopening, PhotoStatus] = MappingProxyType(
     {Reopening.RETRY: _S.QUEUED, Reopening.REPROCESS: _S.PROCESSING}
 )

@@ -112,11 +112,15 @@ class LifecycleLedger(Protocol):
         """
         ...
 
-    async def owner_of(self, upload_id: str) -> UploadOwner:
+    async def owner_of(self, upload_id: str, *, caller: str | None = None) -> UploadOwner:
         """Return tenant, subject and drive of the upload.
 
         They never change, so a ledger may serve them from a cache, even for an upload that was
         purged since: the following step detects that.
+
+        Args:
+            caller: the tenant on whose behalf the upload is looked up. Another tenant's upload is
+                then read as an unknown one is, so that the time of the answer does not reveal it.
         """
         ...
 

@@ -110,9 +110,10 @@ class PhotoCatalogue(Protocol):
         """Apply changes in one transaction; return what became of each, in their order.
 
         A photo is COMPLETED only if its node is live and processed (otherwise UNPROCESSED). The
-        object of a CANCELLED photo goes: a live node becomes a tombstone, and what a signed URL may
-        still bring is scheduled for deletion. If the object becomes a node afterwards, the change
-        that announces it is LATE, and the caller deletes the node; so it does for a deleted photo.
+        object of a CANCELLED photo is removed: a live node becomes a tombstone; without a node, the
+        deletion of the object is scheduled for the end of every signed URL. If the object becomes a
+        node afterwards, the change that announces it is LATE, and the caller deletes the node. The
+        same holds for a deleted photo.
         `audit` is appended if any change is APPLIED.
         """
         ...
@@ -134,8 +135,8 @@ class PhotoCatalogue(Protocol):
     ) -> Photo:
         """Delete a photo: cancel it if it is open, remove its tags and its object.
 
-        The object goes as with `change_photos`, thumbnails included. Return the photo as it was. A
-        repeat is `NotFound`. The job keeps it in its counts.
+        The object is removed as by `change_photos`, thumbnails included. Return the photo as it
+        was. A repeat is `NotFound`. The job keeps it in its counts.
         """
         ...
 

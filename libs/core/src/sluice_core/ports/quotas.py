@@ -36,10 +36,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class QuotaReservation:
-    """Room that an open upload holds; `checked_at` by the database's clock."""
+    """Room that an open upload holds; `checked_at` by the database's clock.
+
+    `drive` is the name of the drive `drive_id`, and that of no drive if it was deleted.
+    """
 
     upload_id: str
     tenant: str
+    drive: str
+    drive_id: int
     size: int
     checked_at: float
 
@@ -98,21 +103,32 @@ class QuotaCatalogue(Protocol):
         """Return reservations not checked since this time (of `now`), longest first."""
         ...
 
-    async def reservation_checked(self, tenant: str, upload_id: str) -> None:
-        """Record that the upload of a reservation is open now."""
+    async def reservations_checked(
+        self, reservations: Sequence[QuotaReservation], delay_seconds: float
+    ) -> None:
+        """Record that the uploads are open now, and delay their next check by this time."""
+        ...
+
+    async def drop_reservations(self, reservations: Sequence[QuotaReservation]) -> None:
+        """Delete these reservations, in these drives only. Idempotent."""
+        ...
+
+    async def shrink_reservation(self, reservation: QuotaReservation, size: int) -> None:
+        """Reduce a reservation to at most `size` bytes."""
         ...
 
     async def fold_usage(self, limit: int) -> int:
         """Fold at most `limit` changes of usage into the totals; return how many were folded."""
         ...
 
-    async def drives_unreconciled(self, since: float, limit: int) -> Sequence[int]:
+    async def drives_unreconciled(self, since: float, limit: int, offset: int = 0) -> Sequence[int]:
         """Return row ids of drives whose usage was not compared with the nodes since this time."""
         ...
 
     async def reconcile_usage(self, drive_id: int) -> UsageDifference | None:
         """Compare the usage of a drive with its live nodes, and correct it.
 
-        Return the correction, None when there was no difference.
+        Return the correction; None when there was no difference, when another call began
+        meanwhile, and for a deleted drive. A call that fails counts as a comparison, too.
         """
         ...

@@ -98,6 +98,6 @@ class JobCatalogue(Protocol):
     ) -> Sequence[Photo]:
         """Cancel every open photo of the job; return those that this call cancelled.
 
-        Their objects go as with `change_photos`. No-op for an ended job.
+        Their objects are removed as by `change_photos`. No-op for an ended job.
         """
         ...

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from sluice_core.errors import ResourceExhausted
 from sluice_core.ports import Admission, ChunkOffer, UploadLedger
+from sluice_intake.chunks.pacing import TenantPacing
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.options import IntakeOptions
 
@@ -28,9 +29,17 @@ class ChunkAdmission:
         self._ledger = ledger
         self._metrics = metrics
         self._options = options
+        self._pacing = TenantPacing()
 
-    async def admit_streamed(self, offer: ChunkOffer, throttled: NotifyThrottled) -> Admission:
+    async def admit_streamed(
+        self, tenant: str, offer: ChunkOffer, more_bytes: int, throttled: NotifyThrottled
+    ) -> Admission:
         """Return once the chunk holds the room; call `throttled` once if it is delayed.
+
+        While chunks of the tenant are delayed, return at the pace of `TenantPacing`.
+
+        Args:
+            more_bytes: the part of the room that the chunk does not hold yet.
 
         Raise `ResourceExhausted` with the ledger's reason when there was no progress for too
         long: the needed chunk may be queued behind this one on the same stream, and only its
@@ -38,6 +47,7 @@ class ChunkAdmission:
         """
         admission = await self._ledger.admit_chunk(offer)
         if admission.granted:
+            await self._pacing.wait(tenant, more_bytes)
             return admission
         self._metrics.throttled.labels(admission.reason).inc()
         await throttled(admission)
@@ -49,16 +59,18 @@ class ChunkAdmission:
             left = min(progressed_at + patience, began + self._options.max_delay_seconds) - now
             if left <= 0:
                 raise self._refusal(offer, admission)
+            self._pacing.delayed(tenant)
             await self._ledger.wait_for_room(offer.upload_id, min(left, _MAX_WAIT_SECONDS))
             admission = await self._ledger.admit_chunk(offer)
             if admission.granted:
+                await self._pacing.wait(tenant, more_bytes)
                 return admission
             position = await self._position(admission)
             if position != last_position:
                 last_position, progressed_at = position, time.monotonic()
 
-    async def admit_unary(self, offer: ChunkOffer) -> Admission:
-        """Return once the bytes may be staged.
+    async def admit_unary(self, tenant: str, offer: ChunkOffer, more_bytes: int) -> Admission:
+        """Return once the bytes may be staged, paced as those of `admit_streamed`.
 
         Raise `ResourceExhausted` LOOKAHEAD_EXCEEDED at once, because the client holds the needed
         chunk; BUDGET_FULL after a short wait.
@@ -67,11 +79,13 @@ class ChunkAdmission:
         while True:
             admission = await self._ledger.admit_chunk(offer)
             if admission.granted:
+                await self._pacing.wait(tenant, more_bytes)
                 return admission
             left = deadline - time.monotonic()
             if admission.reason == LOOK_AHEAD_EXCEEDED or left <= 0:
                 self._metrics.throttled.labels(admission.reason).inc()
                 raise self._refusal(offer, admission)
+            self._pacing.delayed(tenant)
             await self._ledger.wait_for_room(offer.upload_id, min(left, _MAX_WAIT_SECONDS))
 
     def _patience_seconds(self, admission: Admission) -> float:

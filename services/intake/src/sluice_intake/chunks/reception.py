@@ -199,7 +199,7 @@ class ChunkReceiver:
         Args:
             arrived_bytes: bytes of the chunk that have arrived already.
         """
-        await self._rooms.open_chunk(offer)
+        upload_room = await self._rooms.open_chunk(offer)
         chunk: IncomingChunk | None = None
         try:
             room = ChunkRoom(offer, request_room)
@@ -219,7 +219,7 @@ class ChunkReceiver:
                 chunk = IncomingChunk(offer, claimed_crc32c, staged, room, self._max_block_bytes)
                 yield chunk
         finally:
-            self._rooms.close_chunk(offer)
+            self._rooms.close_chunk(upload_room, offer)
             if chunk is None or not chunk.sealed:
                 # Also when admission itself failed: room may have been granted to a caller that
                 # was cancelled at the same moment.

@@ -10,8 +10,9 @@ from typing import Final
 
 from sluice_core.ports import Admission, ChunkOffer
 
-RequestRoom = Callable[[ChunkOffer], Awaitable[Admission]]
-"""Request `hold_bytes` of the offer; return the admission once the room is granted."""
+RequestRoom = Callable[[ChunkOffer, int], Awaitable[Admission]]
+"""Request `hold_bytes` of the offer, as many more than it holds as the second argument says; return
+the admission once the room is granted."""
 
 OPENING_BYTES: Final = 64 * 1024
 """Room of a chunk of which no byte has arrived."""
@@ -89,7 +90,8 @@ class ChunkRoom:
     async def _hold(self, hold_bytes: int, arrived_bytes: int) -> Admission:
         is_whole = hold_bytes >= self._offer.size
         offer = self._offer if is_whole else replace(self._offer, hold_bytes=hold_bytes)
-        admission = await self._request(offer)
+        more_bytes = max(0, hold_bytes - self.held_bytes)
+        admission = await self._request(offer, more_bytes)
         self.held_bytes = admission.held_bytes
         # More than requested comes from the reserve, which lets this chunk finish.
         self._is_guaranteed |= admission.held_bytes > hold_bytes

@@ -230,13 +230,15 @@ class _Stream:
         opened.push_async_exit(reception)
         self._start_accept(chunk, opened, last_byte_at)
 
-    async def _request_room(self, offer: ChunkOffer) -> Admission:
+    async def _request_room(self, offer: ChunkOffer, more_bytes: int) -> Admission:
         async def throttled(admission: Admission) -> None:
             if self._throttled_number != offer.number:
                 self._throttled_number = offer.number
                 await self._responses.throttled(offer.number, admission)
 
-        return await self._handler.admission.admit_streamed(offer, throttled)
+        return await self._handler.admission.admit_streamed(
+            self._tenant, offer, more_bytes, throttled
+        )
 
     async def _pace_bytes(self, size: int) -> None:
         """Wait until the rate limits allow a block that has arrived.

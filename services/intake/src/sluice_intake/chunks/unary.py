@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from sluice_common.rpc.frames import Header
 from sluice_core.access.actions import Action
@@ -47,9 +48,8 @@ class UnaryHandler:
         upload_id = header.upload_id
         offer = make_offer(upload_id, header, self.options.ledger.max_chunk_bytes)
         with reporting_lost_uploads(self.ledger, upload_id):
-            async with self.receiver.open(
-                offer, header.crc32c, self.admission.admit_unary, len(data)
-            ) as chunk:
+            request_room = partial(self.admission.admit_unary, tenant)
+            async with self.receiver.open(offer, header.crc32c, request_room, len(data)) as chunk:
                 await chunk.append_whole(data)
                 acceptance = await self.acceptor.accept(chunk)
         self.metrics.ack_seconds.labels("accepted").observe(time.perf_counter() - last_byte_at)

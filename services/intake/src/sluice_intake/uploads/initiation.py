@@ -213,6 +213,11 @@ class UploadInitiator:
         except ResourceExhausted:
             await self._rooms.release_new(drive, new)
             raise
+        except AlreadyExists:
+            # Another request with this request id came first, while this one reserved.
+            if not is_repeated:
+                await finish_despite_cancel(self._rooms.give_back(drive, new))
+            raise
         self._rooms.opened(drive, snapshot.new)
         return snapshot
 

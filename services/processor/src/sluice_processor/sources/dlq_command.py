@@ -95,7 +95,8 @@ def _facts(letter: LogDeadLetter) -> dict[str, str]:
 
 
 def _write(facts: Mapping[str, str]) -> None:
-    sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    # In ASCII: JSON alone leaves C1 controls and DEL as they are, which terminals obey.
+    sys.stdout.write(json.dumps(facts) + "\n")
 
 
 def _count(text: str) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import structlog
 
-from sluice_core.errors import NotFound
+from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.catalogue import ObjectDeletion, ObjectIntent
 from sluice_core.ports.quotas import QuotaReservation
 from sluice_core.uploads.model import ObjectRef, UploadSnapshot, UploadStatus
@@ -12,6 +15,8 @@ from sluice_core.uploads.states import is_terminal
 from sluice_repository.deps import RepositoryDeps
 
 _log = structlog.get_logger(__name__)
+_CONCURRENT_READS = 32
+"""Reads of the ledger at a time when reservations are checked."""
 
 
 class Cleaner:
@@ -23,6 +28,7 @@ class Cleaner:
 
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
+        self._reads = asyncio.Semaphore(_CONCURRENT_READS)
 
     async def clean_ended_upload(self, snapshot: UploadSnapshot) -> None:
         """Remove all that an ended upload left, then record the clean-up (rule 25).
@@ -42,9 +48,10 @@ class Cleaner:
             if self._deps.catalogue is not None:
                 await self._deps.catalogue.clear_intent(new.upload_id, new.object)
             await self._delete_unless_live(new.object)
-        if self._deps.catalogue is not None:
-            # After the intent: no commit can need the room any more.
-            await self._deps.catalogue.release(new.tenant, new.upload_id)
+            if self._deps.catalogue is not None:
+                # After the intent: no commit can need the room any more. The commit of a completed
+                # upload has released it.
+                await self._deps.catalogue.release(new.tenant, new.upload_id)
         await self._deps.chunks.drop_upload(new.upload_id)
         await self._deps.ledger.cleanup_done(new.upload_id)
 
@@ -70,27 +77,56 @@ class Cleaner:
         await catalogue.abandon_intent(intent)
         return True
 
-    async def check_reservation(self, reservation: QuotaReservation) -> bool:
-        """Release a reservation whose upload is unknown or ended.
+    async def check_reservations(self, reservations: Sequence[QuotaReservation]) -> int:
+        """Release reservations whose upload is unknown or ended, or belongs to another drive.
 
-        An upload that a kill left between reservation and creation is unknown. Always return True:
-        an open upload's reservation is listed again when the time for the next check has come.
+        An upload that a kill left between reservation and creation is unknown. Return how many were
+        checked; the others are still due, because the ledger did not answer for them.
         """
         catalogue = self._deps.catalogue
         assert catalogue is not None
-        tenant, upload_id = reservation.tenant, reservation.upload_id
+        found = await asyncio.gather(*map(self._find_upload, reservations))
+        opened: list[QuotaReservation] = []
+        stale: list[QuotaReservation] = []
+        unknown = 0
+        for reservation, upload in zip(reservations, found, strict=True):
+            if isinstance(upload, BaseException):
+                unknown += 1
+                _log.warning(
+                    "reservation.check_failed",
+                    upload_id=reservation.upload_id,
+                    error=str(upload) or repr(upload),
+                )
+            elif upload is None or not _holds(upload, reservation):
+                stale.append(reservation)
+            else:
+                opened.append(reservation)
+                expected = upload.new.expected_size
+                if expected is not None and expected < reservation.size:
+                    # Of two concurrent calls with one request id, the other one asked for more.
+                    await catalogue.shrink_reservation(reservation, expected)
+        if stale:
+            await catalogue.drop_reservations(stale)
+        for reservation in stale:
+            _log.info(
+                "reservation.released", upload_id=reservation.upload_id, bytes=reservation.size
+            )
+        if opened:
+            delay = self._deps.options.open_reservation_seconds
+            await catalogue.reservations_checked(opened, delay)
+        return len(reservations) - unknown
+
+    async def _find_upload(
+        self, reservation: QuotaReservation
+    ) -> UploadSnapshot | SluiceError | TimeoutError | None:
+        """Return the upload of a reservation, None if it is unknown; return other errors."""
         try:
-            snapshot = await self._deps.ledger.get(upload_id)
+            async with self._reads, asyncio.timeout(self._deps.options.call_timeout_seconds):
+                return await self._deps.ledger.get(reservation.upload_id)
         except NotFound:
-            is_open = False
-        else:
-            is_open = snapshot.new.tenant == tenant and not is_terminal(snapshot.status)
-        if is_open:
-            await catalogue.reservation_checked(tenant, upload_id)
-        else:
-            _log.info("reservation.released", upload_id=upload_id, bytes=reservation.size)
-            await catalogue.release(tenant, upload_id)
-        return True
+            return None
+        except (SluiceError, TimeoutError) as error:
+            return error
 
     async def delete_object(self, deletion: ObjectDeletion) -> None:
         """Delete the object of a deleted or superseded node after its last reader (rule 26)."""
@@ -118,6 +154,13 @@ class Cleaner:
             await self._deps.objects.delete(ref)
         except NotFound as gone:
             _ignore_missing_bucket(gone)
+
+
+def _holds(upload: UploadSnapshot, reservation: QuotaReservation) -> bool:
+    """Return whether an open upload may need the room. A caller names the upload: see the drive."""
+    new = upload.new
+    is_same = (new.tenant, new.drive) == (reservation.tenant, reservation.drive)
+    return is_same and not is_terminal(upload.status)
 
 
 def _ignore_missing_bucket(gone: NotFound) -> None:

@@ -12,9 +12,10 @@ import structlog
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.catalogue import ObjectDeletion, ObjectIntent
-from sluice_core.ports.quotas import QuotaReservation
+from sluice_core.ports.quotas import UsageDifference
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_repository.deps import RepositoryDeps
+from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.roles.cleanup import Cleaner
 from sluice_repository.work.due_items import PAGE, walk
 from sluice_repository.work.guard import guarded
@@ -34,8 +35,11 @@ _LEFTOVER_CALLS = 20
 Item = TypeVar("Item")
 
 
+Kinds = dict[str, Callable[[], Awaitable[int]]]
+
+
 class Sweeper:
-    """One sweeper. `sweep` is one whole pass; `run` repeats it.
+    """One sweeper. `sweep` does every kind of work once; `run` repeats it.
 
     It recovers from crashes (promise 3: no orphan outlives the sweeper) and has no work while
     nothing fails. Every step is idempotent, so any number of sweepers may run.
@@ -49,17 +53,36 @@ class Sweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep at once, because the in-process queue is empty after a crash; then once per
-        interval."""
-        while not stop.is_set():
-            await self.sweep()
-            await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
+        interval.
+
+        What grows with the catalogue runs apart, so that it delays no recovery.
+        """
+
+        async def repeat(kinds: Kinds) -> None:
+            while not stop.is_set():
+                await self._sweep(kinds)
+                await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
+
+        async with asyncio.TaskGroup() as group:
+            for kinds in (self._recovery(), self._accounts(), self._reconciliation()):
+                group.create_task(repeat(kinds))
 
     async def sweep(self) -> None:
-        """Do one pass. A kind that fails is logged and counted; the other kinds still run.
+        """Do every kind once."""
+        await self._sweep({**self._recovery(), **self._accounts(), **self._reconciliation()})
+
+    async def _sweep(self, kinds: Kinds) -> None:
+        """Do one pass. A kind that fails is logged and counted; the other kinds still run."""
+        for kind, sweep_kind in kinds.items():
+            with guarded(self._deps.metrics, "sweeper", kind=kind):
+                self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
+
+    def _recovery(self) -> Kinds:
+        """Return what ends within seconds.
 
         The order lets one pass do most: an upload that expires in a pass is cleaned up in it.
         """
-        kinds: dict[str, Callable[[], Awaitable[int]]] = {
+        kinds: Kinds = {
             "requeued": self._requeue,
             "expired": self._expire,
             "cleaned": self._clean_up,
@@ -69,13 +92,21 @@ class Sweeper:
         if self._deps.catalogue is not None:
             kinds["intents"] = self._clear_intents
             kinds["deletions"] = self._delete_objects
-            kinds["audit"] = self._purge_audit
-            kinds["reservations"] = self._check_reservations
-            kinds["usage"] = self._fold_usage
-            kinds["reconciled"] = self._reconcile_usage
-        for kind, sweep_kind in kinds.items():
-            with guarded(self._deps.metrics, "sweeper", kind=kind):
-                self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
+        return kinds
+
+    def _accounts(self) -> Kinds:
+        """Return what grows with the open uploads and the commits."""
+        if self._deps.catalogue is None:
+            return {}
+        return {
+            "audit": self._purge_audit,
+            "reservations": self._check_reservations,
+            "usage": self._fold_usage,
+        }
+
+    def _reconciliation(self) -> Kinds:
+        """Return what grows with the nodes: one drive may take many seconds."""
+        return {} if self._deps.catalogue is None else {"reconciled": self._reconcile_usage}
 
     async def _requeue(self) -> int:
         """Enqueue hints at all ready work; hints may have been lost with a process (rule 15)."""
@@ -202,15 +233,15 @@ class Sweeper:
         catalogue = self._deps.catalogue
         assert catalogue is not None
         since = await catalogue.now() - self._deps.options.reservation_age_seconds
-
-        async def fetch(limit: int, offset: int) -> Sequence[QuotaReservation]:
-            return await catalogue.reservations_unchecked(since, limit, offset)
-
-        return await walk(
-            fetch,
-            partial(self._attempt, "reservations", self._cleaner.check_reservation),
-            lambda reservation: (reservation.upload_id, reservation.tenant),
-        )
+        done = kept = 0
+        while True:
+            page = await catalogue.reservations_unchecked(since, PAGE, kept)
+            checked = await self._cleaner.check_reservations(page)
+            done += checked
+            kept += len(page) - checked
+            # A page without progress: the ledger does not answer, and would not for the next one.
+            if len(page) < PAGE or checked == 0:
+                return done
 
     async def _fold_usage(self) -> int:
         catalogue = self._deps.catalogue
@@ -224,22 +255,17 @@ class Sweeper:
         """Compare the usage of drives with their nodes, each drive once per interval."""
         catalogue = self._deps.catalogue
         assert catalogue is not None
-        done = 0
         since = await catalogue.now() - self._deps.options.reconcile_interval_seconds
-        for drive_id in await catalogue.drives_unreconciled(since, PAGE):
-            async with asyncio.timeout(self._deps.options.call_timeout_seconds):
-                difference = await catalogue.reconcile_usage(drive_id)
-            done += 1
-            if difference is not None:
-                self._deps.metrics.usage_corrections.inc()
-                _log.warning(
-                    "usage.corrected",
-                    tenant=difference.tenant,
-                    drive=difference.drive,
-                    bytes=difference.bytes,
-                    nodes=difference.nodes,
-                )
-        return done
+
+        async def fetch(limit: int, offset: int) -> Sequence[int]:
+            return await catalogue.drives_unreconciled(since, limit, offset)
+
+        async def reconcile(drive_id: int) -> None:
+            _report(self._deps.metrics, await catalogue.reconcile_usage(drive_id))
+
+        return await walk(
+            fetch, partial(self._attempt, "reconciled", reconcile), lambda drive_id: drive_id
+        )
 
     async def _attempt(
         self, kind: str, clean: Callable[[Item], Awaitable[bool | None]], item: Item
@@ -251,3 +277,16 @@ class Sweeper:
         except (SluiceError, TimeoutError) as error:
             _log.warning("sweep.item_failed", kind=kind, item=repr(item), error=str(error))
             return False
+
+
+def _report(metrics: RepositoryMetrics, difference: UsageDifference | None) -> None:
+    if difference is None:
+        return
+    metrics.usage_corrections.inc()
+    _log.warning(
+        "usage.corrected",
+        tenant=difference.tenant,
+        drive=difference.drive,
+        bytes=difference.bytes,
+        nodes=difference.nodes,
+    )

@@ -22,21 +22,26 @@ class DriveGuard:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
-    async def check(self, principal: Principal, action: Action, name: str) -> None:
-        """Check that the caller may do this in a drive of this name.
+    async def check(
+        self, principal: Principal, action: Action, name: str, *, upload_subject: str | None = None
+    ) -> None:
+        """Check that the caller may do this in a drive of this name, or to an upload in it.
 
         Reads no drive if the decision does not depend on it: then it need not exist. Raise
         `PermissionDenied` MISSING_SCOPE or NOT_GRANTED, `NotFound` DRIVE_NOT_FOUND.
         """
         tenant = principal.tenant
-        if not depends_on_grants(principal, action):
-            may(principal, action, NamedDrive(tenant, name)).enforce()
+        if not depends_on_grants(principal, action, upload_subject):
+            named = NamedDrive(tenant, name)
+            may(principal, action, named, upload_subject=upload_subject).enforce()
             return
         drive = DriveWithGrants(await self._catalogue.get_drive(tenant, name))
-        if drive.drive.access is Access.GRANTS:
+        # On an open drive a role counts only for somebody else's upload.
+        is_foreign = upload_subject not in (None, principal.subject)
+        if drive.drive.access is Access.GRANTS or is_foreign:
             grants = await self._catalogue.grants_of(tenant, name)
             drive = DriveWithGrants.of(drive.drive, grants)
-        drive.may(principal, action).enforce()
+        drive.may(principal, action, upload_subject).enforce()
 
 
 def future_owner(principal: Principal, access: Access) -> Grantee | None:

@@ -6,9 +6,10 @@ from dataclasses import asdict, astuple
 
 from sluice_core.access.actions import Action
 from sluice_core.access.audit import audited, quota_object
-from sluice_core.access.decisions import check_whole_tenant
+from sluice_core.access.decisions import Decision, Refusal, check_whole_tenant
 from sluice_core.access.principal import Principal
-from sluice_core.errors import InvalidArgument
+from sluice_core.errors import InvalidArgument, NotFound
+from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.quotas import Quota, Usage
 from sluice_core.uploads.model import MAX_OBJECT_BYTES
@@ -26,8 +27,9 @@ class QuotaRegistry:
     `PermissionDenied` MISSING_SCOPE or NOT_GRANTED.
     """
 
-    def __init__(self, catalogue: Catalogue, guard: DriveGuard) -> None:
+    def __init__(self, catalogue: Catalogue, ledger: LifecycleLedger, guard: DriveGuard) -> None:
         self._catalogue = catalogue
+        self._ledger = ledger
         self._guard = guard
 
     async def set(self, principal: Principal, drive: str, quota: Quota) -> tuple[Quota, Usage]:
@@ -51,26 +53,49 @@ class QuotaRegistry:
         return await self._catalogue.get_quota(principal.tenant, drive)
 
     async def reserve(self, principal: Principal, drive: str, upload_id: str, size: int) -> bool:
-        """Reserve room for an upload of the caller; return whether a quota applies.
+        """Reserve room for an upload; return whether a quota applies.
 
-        Raise `ResourceExhausted` QUOTA_EXCEEDED.
+        The caller may write to the upload, or is about to open it. Raise `ResourceExhausted`
+        QUOTA_EXCEEDED.
         """
         check_upload_id(upload_id)
         if not 0 <= size <= MAX_OBJECT_BYTES:
             raise InvalidArgument(
                 "BAD_RESERVATION", f"Reserve 0 to {MAX_OBJECT_BYTES} bytes.", field="bytes"
             )
-        await self._guard.check(principal, Action.RESERVE_QUOTA, check_drive_name(drive))
+        await self._check_upload(principal, Action.RESERVE_QUOTA, drive, upload_id)
         return await self._catalogue.reserve(principal.tenant, drive, upload_id, size)
 
     async def release(self, principal: Principal, drive: str, upload_id: str) -> None:
         """Give the room of an upload in this drive back. Idempotent.
 
-        At worst the room of an open upload is lost with it: its commit then needs room anew.
+        The caller may write to the upload, or was about to open it. At worst the room of an own
+        open upload is lost with it: its commit then needs room anew.
         """
         check_upload_id(upload_id)
-        await self._guard.check(principal, Action.RELEASE_QUOTA, check_drive_name(drive))
+        await self._check_upload(principal, Action.RELEASE_QUOTA, drive, upload_id)
         await self._catalogue.release(principal.tenant, upload_id, drive)
+
+    async def _check_upload(
+        self, principal: Principal, action: Action, drive: str, upload_id: str
+    ) -> None:
+        """Check that the caller may write to the upload, and that it is in this drive.
+
+        An upload that is unknown, or of another tenant, counts as the caller's own: it is not
+        opened yet. The sweeper releases the reservation if it never is.
+        """
+        check_drive_name(drive)
+        subject = principal.subject
+        try:
+            owner = await self._ledger.owner_of(upload_id)
+        except NotFound:
+            pass
+        else:
+            if owner.tenant == principal.tenant:
+                subject = owner.subject
+                if owner.drive != drive:
+                    Decision(action, Refusal.NOT_GRANTED).enforce()
+        await self._guard.check(principal, action, drive, upload_subject=subject)
 
     async def _check(self, principal: Principal, action: Action, drive: str) -> None:
         if drive:

@@ -19,7 +19,7 @@ from sluice_common.rpc.paging import decode_page_token, encode_page_token, page_
 from sluice_common.rpc.termination import abort_with
 from sluice_core.access.actions import Action
 from sluice_core.access.audit import audited, drive_object, node_object
-from sluice_core.access.decisions import is_within_limit
+from sluice_core.access.decisions import NamedDrive, is_within_limit, may
 from sluice_core.access.principal import current_principal
 from sluice_core.errors import SluiceError
 from sluice_core.objects.body import closing
@@ -79,7 +79,7 @@ class RepositoryRpc(RepositoryServiceServicer):
         self._guard = DriveGuard(catalogue)
         self._sharing = DriveSharing(catalogue, self._guard)
         self._deleter = DriveDeleter(catalogue, ledger, self._guard)
-        self._quotas = QuotaRegistry(catalogue, self._guard)
+        self._quotas = QuotaRegistry(catalogue, ledger, self._guard)
         self._nodes = NodeRegistry(catalogue, self._guard)
         self._reader = NodeReader(catalogue, objects)
         self._audit = AuditReader(catalogue)
@@ -109,8 +109,10 @@ class RepositoryRpc(RepositoryServiceServicer):
         return pb.CreateDriveResponse(drive=drive_message(drive))
 
     async def GetDrive(self, request: pb.GetDriveRequest, context: Context) -> pb.GetDriveResponse:
-        principal = current_principal()
-        drive = await self._drives.find(principal.tenant, request.name)
+        principal, name = current_principal(), check_drive_name(request.name, "name")
+        # Before the look-up, which would tell a token for other drives which ones exist.
+        may(principal, Action.GET_DRIVE, NamedDrive(principal.tenant, name)).enforce()
+        drive = await self._drives.find(principal.tenant, name)
         grants = await self._sharing.get(principal, drive)
         return pb.GetDriveResponse(
             drive=drive_message(drive),

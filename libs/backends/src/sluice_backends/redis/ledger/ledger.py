@@ -245,8 +245,11 @@ class RedisLedger:
     async def abort(self, upload_id: str) -> UploadSnapshot:
         return await self._snapshot_after("abort", upload_id)
 
-    async def owner_of(self, upload_id: str) -> UploadOwner:
-        return self._reader.owner_of(upload_id) or (await self.get(upload_id)).new.owner
+    async def owner_of(self, upload_id: str, *, caller: str | None = None) -> UploadOwner:
+        owner = self._reader.owner_of(upload_id)
+        if owner is None or caller not in (None, owner.tenant):
+            owner = await self._reader.read_owner(upload_id)
+        return owner
 
     async def get(self, upload_id: str) -> UploadSnapshot:
         state = self._announcements.known_state(upload_id)

@@ -46,6 +46,13 @@ class SnapshotReader:
         known = self._cache.get(upload_id)
         return None if known is None else known.owner
 
+    async def read_owner(self, upload_id: str) -> UploadOwner:
+        """Return the owner after one read, for a known and for an unknown upload alike.
+
+        Raise `NotFound` UPLOAD_NOT_FOUND.
+        """
+        return (await self._read_new(upload_id)).owner
+
     async def snapshot(self, upload_id: str, fields: Sequence[Any]) -> UploadSnapshot:
         """Return the snapshot of the fields that record.lua sends.
 
@@ -118,13 +125,17 @@ class SnapshotReader:
         known = self._cache.get(upload_id)
         if known is not None and known.node_id == node_id:
             return known
+        new = await self._read_new(upload_id)
+        if new.node_id != node_id:
+            raise refusals.upload_not_found()  # purged, and created again by another caller
+        return new
+
+    async def _read_new(self, upload_id: str) -> NewUpload:
         metadata = keys.metadata(upload_id)
         stored = await self._clients.execute(metadata, "HGET", metadata, "new")
         if stored is None:
             raise refusals.upload_not_found()
         new = decode_new(json.loads(stored))
-        if new.node_id != node_id:
-            raise refusals.upload_not_found()  # purged, and created again by another caller
         self.remember(new)
         return new
 

@@ -41,6 +41,12 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
         op.create_index(name, table, columns)
 
 
+def drop_index(name: str, table: str) -> None:
+    # MySQL has no DROP INDEX IF EXISTS.
+    if name in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.drop_index(name, table)
+
+
 def add_column(table: str, column: sa.Column[Any]) -> None:
     # MySQL has no ADD COLUMN IF NOT EXISTS.
     if column.name not in {one["name"] for one in sa.inspect(op.get_bind()).get_columns(table)}:

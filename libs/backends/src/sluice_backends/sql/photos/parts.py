@@ -11,13 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.photos.rows import photo_not_found
 from sluice_backends.sql.schema import photos, upload_parts
-from sluice_core.photos.states import PhotoStatus, photo_ended
+from sluice_core.photos.states import TAKES_PARTS, PhotoStatus, photo_ended
 from sluice_core.ports.photos import UploadPart
 
-_TAKES_PARTS = frozenset({PhotoStatus.QUEUED, PhotoStatus.UPLOADING})
-
-# The row of the photo alone: a change of the photo, which holds the lock of its job, waits for it
-# when it writes the photo. Neither waits for the other.
+# The row of the photo and not its job: parts of one photo do not wait for changes of the others.
+# A change of this photo locks the job first and then waits for this row when it writes the photo.
 _LOCK = (
     select(photos.c.status, photos.c.attempt, photos.c.multipart_id)
     .where(photos.c.photo_id == bindparam("p_photo"))
@@ -92,6 +90,6 @@ async def _lock_open(connection: AsyncConnection, photo_id: str, attempt: int) -
     if row is None:
         raise photo_not_found()
     status = PhotoStatus(row["status"])
-    if status not in _TAKES_PARTS or row["attempt"] != attempt:
+    if status not in TAKES_PARTS or row["attempt"] != attempt:
         raise photo_ended(status)
     return row

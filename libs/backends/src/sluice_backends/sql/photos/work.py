@@ -29,7 +29,7 @@ from sluice_core.catalogue.processing import ProcessingState
 from sluice_core.events.photos import job_ended, photo_entered
 from sluice_core.photos.changes import Outcome, PhotoChange, decide, enter, move
 from sluice_core.photos.model import Owner, Photo, UploadJob
-from sluice_core.photos.states import PhotoStatus
+from sluice_core.photos.states import TAKES_PARTS, PhotoStatus
 from sluice_core.ports.catalogue import MAX_DOWNLOAD_URL_SECONDS
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.photos import ChangedPhoto
@@ -57,7 +57,6 @@ _CHANGE_JOB = update(upload_jobs).where(upload_jobs.c.job_id == bindparam("p_job
 _FORGET_PARTS = delete(upload_parts).where(
     upload_parts.c.photo_id.in_(bindparam("p_photos", expanding=True))
 )
-_TAKES_PARTS = frozenset({PhotoStatus.QUEUED, PhotoStatus.UPLOADING})
 
 
 class PhotoWork:
@@ -97,9 +96,7 @@ class PhotoWork:
         photo = self.photos.get(change.photo_id)
         if photo is None:
             return Outcome.UNKNOWN
-        outcome, entered = decide(photo, change)
-        if entered and change.target is PhotoStatus.COMPLETED and photo.node_id not in processed:
-            return Outcome.UNPROCESSED
+        outcome, entered = decide(photo, change, is_processed=photo.node_id in processed)
         short = replace(
             change,
             reason=change.reason[:MAX_REASON_CHARACTERS],
@@ -150,7 +147,7 @@ class PhotoWork:
                 for job_id in sorted(self._events)
             ],
         )
-        await self._forget_parts(written)
+        await self._forget_parts()
         await append_events(self._connection, events)
         await self._discard_objects(written)
 
@@ -159,17 +156,19 @@ class PhotoWork:
         await self._connection.execute(_FORGET_MULTIPART, {"p_photo": photo.photo_id})
         await self._connection.execute(_FORGET_PARTS, {"p_photos": [photo.photo_id]})
 
-    async def _forget_parts(self, written: Iterable[Photo]) -> None:
-        ended = [
+    async def _forget_parts(self) -> None:
+        """Forget the parts of uploads that are over."""
+        ended = {
             photo.photo_id
-            for photo in written
-            if photo.multipart_id and photo.status not in _TAKES_PARTS
-        ]
+            for steps in self._steps.values()
+            for former, photo in steps
+            if former in TAKES_PARTS and photo.status not in TAKES_PARTS
+        }
         if ended:
-            await self._connection.execute(_FORGET_PARTS, {"p_photos": ended})
+            await self._connection.execute(_FORGET_PARTS, {"p_photos": sorted(ended)})
 
     async def _discard_objects(self, written: Iterable[Photo]) -> None:
-        """Let go the objects of cancelled and deleted photos."""
+        """Remove the objects of cancelled and deleted photos."""
         cancelled = {
             photo.photo_id
             for steps in self._steps.values()

@@ -106,10 +106,13 @@ usage_changes = Table(
     "usage_changes",
     metadata,
     Column("change_id", ROW_ID, primary_key=True, autoincrement=True),
-    Column("tenant", Exact(128), nullable=False, index=True),
-    Column("drive_id", BigInteger, nullable=False, index=True),
+    Column("tenant", Exact(128), nullable=False),
+    Column("drive_id", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("nodes", Integer, nullable=False),
+    # With all that is summed, here and in the next table.
+    Index(None, "tenant", "bytes", "nodes"),
+    Index(None, "drive_id", "bytes", "nodes"),
     sqlite_autoincrement=True,
     **OPTIONS,
 )
@@ -120,13 +123,16 @@ quota_reservations = Table(
     "quota_reservations",
     metadata,
     Column("upload_id", String(128), nullable=False),
-    Column("drive_id", BigInteger, nullable=False, index=True),
-    Column("tenant", Exact(128), nullable=False, index=True),
+    Column("drive_id", BigInteger, nullable=False),
+    Column("tenant", Exact(128), nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    # Time since which nobody has asserted that the upload is open.
+    # Time since which nobody has asserted that the upload is open. A later time than now delays the
+    # next check.
     Column("checked_at", Micros, nullable=False, index=True),
     # The drive is part of the key: a caller names the upload, and may write to this drive only.
     PrimaryKeyConstraint("upload_id", "drive_id"),
+    Index(None, "tenant", "bytes"),
+    Index(None, "drive_id", "bytes"),
     **OPTIONS,
 )
 
@@ -134,7 +140,7 @@ nodes = Table(
     "nodes",
     metadata,
     Column("node_id", String(128), primary_key=True),
-    Column("drive_id", ROW_ID, ForeignKey("drives.drive_id"), nullable=False, index=True),
+    Column("drive_id", ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
     Column("path", Utf8(MAX_PATH_BYTES), nullable=False),
     Column("upload_id", String(128), nullable=False),
     Column("state", String(16), nullable=False),
@@ -152,6 +158,8 @@ nodes = Table(
     Column("updated_at", Micros, nullable=False),
     # For the check whether a live node references an object (rule 26).
     Index(None, "object_key", "bucket"),
+    # For the sum over a drive, which does not read the rows.
+    Index(None, "drive_id", "state", "size"),
     **OPTIONS,
 )
 

@@ -178,7 +178,7 @@ idempotency_keys = Table(
     # SHA-256 of the request.
     Column("fingerprint", SHA256, nullable=False),
     Column("operation_id", String(36), nullable=False),
-    # Until then, whoever executes the request is taken to be alive.
+    # End of the lease of the process that executes the request.
     Column("claimed_until", Micros, nullable=False),
     # NULL until the request is answered.
     Column("answer", _BODY, nullable=True),

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import DrivePath
+from sluice_client.cli.commands.safe_names import is_safe_segment
 from sluice_client.cli.display import Display
 from sluice_client.cli.output import STANDARD_OUTPUT, Output, standard_output
 from sluice_client.cli.text import encodable, size_text
@@ -102,10 +103,10 @@ def local_path(destination: Path, relative: str) -> Path:
     """Return the local path of a node below the destination. Create its folders. Blocking.
 
     The server chooses node names, so no name may lead out of the destination: no absolute path, no
-    "..", and no symbolic link on the way. Raise InvalidArgument UNSAFE_PATH.
+    "..", no symbolic link on the way, and no device. Raise InvalidArgument UNSAFE_PATH.
     """
     segments = relative.split("/")
-    if any(segment in ("", ".", "..") or "\0" in segment for segment in segments):
+    if not all(map(is_safe_segment, segments)):
         raise _unsafe(relative)
     root = destination.resolve()
     folder = root

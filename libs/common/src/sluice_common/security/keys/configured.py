@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from sluice_common.security.keys.files import FileKeys
 from sluice_common.security.keys.key_ring import UnusableKeys, key_set, secret_key
@@ -15,14 +16,19 @@ from sluice_core.configuration import ConfigurationError
 
 @asynccontextmanager
 async def open_keys(
-    auth: Auth, metrics: TokenMetrics, *, allow_insecure: bool, clock: Callable[[], float]
+    auth: Auth,
+    metrics: TokenMetrics,
+    *,
+    allow_insecure: bool,
+    require_strong: bool,
+    clock: Callable[[], float],
 ) -> AsyncIterator[RefreshedKeys]:
     """Load the keys once and refresh them while the block runs.
 
     Raise `ConfigurationError` for a file without usable keys, or another issuer's document.
     """
     async with AsyncExitStack() as stack:
-        setting, loader = await _open_loader(auth, allow_insecure, stack)
+        setting, loader = await _open_loader(auth, allow_insecure, require_strong, stack)
         keys = RefreshedKeys(loader, metrics, clock=clock)
         if auth.issuer is None:
             try:
@@ -36,10 +42,12 @@ async def open_keys(
 
 
 async def _open_loader(
-    auth: Auth, allow_insecure: bool, stack: AsyncExitStack
+    auth: Auth, allow_insecure: bool, require_strong: bool, stack: AsyncExitStack
 ) -> tuple[str, KeyLoader]:
     if auth.secret_file is not None:
-        return "SLUICE_AUTH__SECRET_FILE", FileKeys(auth.secret_file, secret_key)
+        return "SLUICE_AUTH__SECRET_FILE", FileKeys(
+            auth.secret_file, partial(secret_key, require_strong=require_strong)
+        )
     if auth.jwks_file is not None:
         return "SLUICE_AUTH__JWKS_FILE", FileKeys(auth.jwks_file, key_set)
     # Imported only for a provider: the HTTP client needs several megabytes.

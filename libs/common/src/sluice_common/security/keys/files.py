@@ -41,6 +41,8 @@ class FileKeys:
         # further ones would use up the threads of the process.
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().run_in_executor(None, self._load)
+            # Its waiter may have given up: without this, asyncio logs a late error as lost.
+            self._reading.add_done_callback(_retrieve_exception)
         return await asyncio.shield(self._reading)
 
     def _load(self) -> LoadedKeys:
@@ -58,3 +60,8 @@ class FileKeys:
                 raise UnusableKeys(f"{self._path}: {error}") from None
             self._content = content
         return LoadedKeys(self._keys, self.poll_seconds)
+
+
+def _retrieve_exception(reading: asyncio.Future[LoadedKeys]) -> None:
+    if not reading.cancelled():
+        reading.exception()

@@ -14,12 +14,17 @@ from joserfc.jws import JWSRegistry
 
 from sluice_common.security.compact import CompactToken, MalformedJson, parse_json_object
 from sluice_common.security.refusals import Check, TokenRefused
+from sluice_common.settings.secret_strength import key_weakness
 
 MIN_SECRET_BYTES: Final = 32
 """HS256 needs a key as long as its hash (RFC 7518, 3.2)."""
 MAX_KEYS: Final = 32
-MAX_TRIES: Final = 8
-"""Verifications that a token without a key id may cost: a slow one takes almost a millisecond."""
+MAX_TRIES: Final = 2
+"""Verifications that a token without a key id may cost: the old and the new key of a rotation.
+
+A slow one takes half a millisecond of the event loop, and anybody can send bad tokens. A provider
+with more keys has to name the one in use (OpenID Connect Core, 10.1).
+"""
 
 _RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVE_ALGORITHMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -98,10 +103,13 @@ class KeyRing:
         return None
 
 
-def secret_key(content: bytes) -> KeyRing:
+def secret_key(content: bytes, *, require_strong: bool = False) -> KeyRing:
     """Return the HS256 key of a secret file; a final line break is not part of the secret.
 
-    Raise `UnusableKeys` for a secret that is too short, or is a public key.
+    Args:
+        require_strong: refuse a secret that is easy to guess, whatever its length.
+
+    Raise `UnusableKeys` for a secret that is too short or weak, or holds public keys.
     """
     secret = content.removesuffix(b"\n").removesuffix(b"\r")
     if len(secret) < MIN_SECRET_BYTES:
@@ -110,6 +118,10 @@ def secret_key(content: bytes) -> KeyRing:
         key = OctKey.import_key(secret)
     except (JoseError, ValueError):
         raise UnusableKeys("it holds a public key; use SLUICE_AUTH__JWKS_FILE for it") from None
+    if _is_json_web_key(secret):
+        raise UnusableKeys("it holds a JSON Web Key Set; use SLUICE_AUTH__JWKS_FILE for it")
+    if require_strong and (why := key_weakness(secret)):
+        raise UnusableKeys(f"the secret {why}; use a random one: openssl rand -base64 32")
     thumbprint = hashlib.sha256(secret).hexdigest()
     return KeyRing([VerificationKey(None, thumbprint, key, _algorithms("HS256"))])
 
@@ -134,6 +146,14 @@ def key_set(content: bytes) -> KeyRing:
     if len(keys) > MAX_KEYS:
         raise UnusableKeys(f"it holds more than {MAX_KEYS} keys for signatures")
     return KeyRing(keys)
+
+
+def _is_json_web_key(secret: bytes) -> bool:
+    """Return whether a secret is a published document (RFC 7517, 4 and 5)."""
+    try:
+        return not {"keys", "kty"}.isdisjoint(parse_json_object(secret))
+    except MalformedJson:
+        return False
 
 
 def _public_key(entry: object) -> VerificationKey | None:

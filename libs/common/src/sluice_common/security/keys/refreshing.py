@@ -72,6 +72,8 @@ class RefreshedKeys:
         self._unknown_key_at = -loader.unknown_key_seconds + self._monotonic()
         self._is_wanted = asyncio.Event()
         self._is_loading = False
+        self._loads_begun = 0
+        self._last_good_load = 0
         self._loaded = asyncio.Event()
         self._failure = ""
         self.keys: KeyRing | None = None
@@ -90,9 +92,12 @@ class RefreshedKeys:
     async def load(self) -> None:
         """Load the keys. Raise `UnusableKeys` and keep the last good ones when that fails."""
         self._is_loading = True
+        self._loads_begun += 1
+        number = self._loads_begun
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 loaded = await self._loader.load()
+            self.keys, self._last_good_load = loaded.keys, number
         except TimeoutError:
             self._failed()
             raise UnusableKeys(f"no answer within {LOAD_SECONDS:g} s") from None
@@ -106,7 +111,6 @@ class RefreshedKeys:
         if self._failure:
             self._failure = ""
             _log.info("auth_keys.refreshed", keys=len(loaded.keys))
-        self.keys = loaded.keys
         self._due_at = self._monotonic() + loaded.fresh_seconds
         self._metrics.keys.set(len(loaded.keys))
         self._metrics.keys_refreshed.set(self._clock())
@@ -127,19 +131,28 @@ class RefreshedKeys:
             self._failure = str(error)
             _log.warning("auth_keys.refresh_failed", detail=str(error))
 
-    async def find_unknown(self) -> bool:
-        """Have the keys refreshed for a token whose key is unknown; return whether they were.
+    async def find_unknown(self) -> float | None:
+        """Look for the unknown key of a token.
+
+        Return None if the keys were loaded by a load that began after this call, so that a key
+        which is still unknown was not the source's when the call arrived. Otherwise return the
+        seconds after which to try again: nothing is known about the key.
 
         At most one refresh in `unknown_key_seconds`, so that invented key ids cost nothing.
         Concurrent callers share it.
         """
+        required = self._loads_begun + 1
         if not self._is_wanted.is_set() and not self._is_loading:
-            now = self._monotonic()
-            if now - self._unknown_key_at < self._loader.unknown_key_seconds:
-                return False
-            self._unknown_key_at = now
+            if self._search_seconds() > 0.0:
+                return self._search_seconds()
+            self._unknown_key_at = self._monotonic()
             self._is_wanted.set()
-        return await wait_at_most(self._loaded, LOAD_SECONDS + 1.0)
+        await wait_at_most(self._loaded, LOAD_SECONDS + 1.0)
+        return None if self._last_good_load >= required else max(self._search_seconds(), 1.0)
+
+    def _search_seconds(self) -> float:
+        """Return the seconds until an unknown key may cause a refresh; at most 0 if it may now."""
+        return self._unknown_key_at + self._loader.unknown_key_seconds - self._monotonic()
 
     async def _run(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -120,19 +121,29 @@ class RotatingMaterial:
         try:
             material = read_material(self.files, self._clock())
         except ConfigurationError as error:
-            self._retry_at = self._monotonic() + _RETRY_SECONDS
-            if str(error) != self._failure:
-                self._failure = str(error)
-                _log.warning(
-                    "tls_files.reload_failed",
-                    error=self._failure,
-                    advice="the last good certificate stays in use",
-                )
+            self._report(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - the last good content must stay in use
+            self._report(f"unexpected {type(error).__name__}", defect=error)
             return
         self._failure = None
         if material != self._material:
             self._material = material
             _log.info("tls_files.reloaded", expires_at=material.expires_at)
+
+    def _report(self, failure: str, defect: Exception | None = None) -> None:
+        """Log a failed read, unless the read before it failed alike; retry later."""
+        self._retry_at = self._monotonic() + _RETRY_SECONDS
+        if failure == self._failure:
+            return
+        self._failure = failure
+        _log.log(
+            logging.WARNING if defect is None else logging.ERROR,
+            "tls_files.reload_failed",
+            error=failure,
+            advice="the last good certificate stays in use",
+            exc_info=defect,
+        )
 
     def _is_retry_due(self) -> bool:
         return self._failure is not None and self._monotonic() >= self._retry_at

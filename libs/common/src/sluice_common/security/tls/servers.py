@@ -14,6 +14,7 @@ from sluice_backends.instruments import Registry
 from sluice_common.security.metrics import TlsMetrics
 from sluice_common.security.tls.files import RotatingMaterial, TlsFiles, TlsMaterial
 from sluice_common.settings.security import Tls
+from sluice_core.configuration import ConfigurationError
 
 ContextSource = Callable[[], ssl.SSLContext]
 
@@ -32,10 +33,13 @@ class ServerTls:
         self._material = RotatingMaterial(TlsFiles.of_server(tls))
         self._require_client_cert = tls.require_client_cert
 
-    def credentials(self) -> grpc.ServerCredentials:
+    def credentials(self, *, for_users: bool = False) -> grpc.ServerCredentials:
         """Return credentials for one gRPC listener, TLS 1.2 or newer.
 
         They remember what their listener has, so that every listener needs its own.
+
+        Args:
+            for_users: never require a client certificate.
         """
         given = self._material.current()
 
@@ -50,7 +54,7 @@ class ServerTls:
 
         fetcher: Any = fetch  # the stubs leave out that it may return None
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(given), fetcher, self._require_client_cert
+            _configuration(given), fetcher, self._require_client_cert and not for_users
         )
 
     def https_contexts(self) -> ContextSource:
@@ -58,8 +62,16 @@ class ServerTls:
 
         It asks for no client certificate: probes and scrapers have none, and what they read
         belongs to no tenant.
+
+        Raise `ConfigurationError` for files that OpenSSL refuses.
         """
-        return _HttpsContexts(self._material).current
+        try:
+            return _HttpsContexts(self._material).current
+        except OSError as error:
+            raise ConfigurationError(
+                "SLUICE_TLS__CERT_FILE: OpenSSL cannot use it with SLUICE_TLS__KEY_FILE"
+                f" ({error.strerror or type(error).__name__}); issue both anew"
+            ) from error
 
     def expose_expiry(self, metrics: TlsMetrics) -> None:
         """Let the metric of the certificate's end be computed at each scrape."""

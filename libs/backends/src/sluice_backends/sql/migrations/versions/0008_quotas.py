@@ -9,7 +9,13 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from sluice_backends.sql.migrations.steps import MICROS, OPTIONS, create_index, create_table
+from sluice_backends.sql.migrations.steps import (
+    MICROS,
+    OPTIONS,
+    create_index,
+    create_table,
+    drop_index,
+)
 
 revision = "0008"
 down_revision = "0007"
@@ -66,8 +72,12 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
         **OPTIONS,
     )
-    create_index("ix_usage_changes_tenant", "usage_changes", ["tenant"])
-    create_index("ix_usage_changes_drive_id", "usage_changes", ["drive_id"])
+    create_index(
+        "ix_usage_changes_tenant_bytes_nodes", "usage_changes", ["tenant", "bytes", "nodes"]
+    )
+    create_index(
+        "ix_usage_changes_drive_id_bytes_nodes", "usage_changes", ["drive_id", "bytes", "nodes"]
+    )
     create_table(
         "quota_reservations",
         sa.Column("upload_id", sa.String(128), nullable=False),
@@ -78,15 +88,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("upload_id", "drive_id", name="pk_quota_reservations"),
         **OPTIONS,
     )
-    create_index("ix_quota_reservations_tenant", "quota_reservations", ["tenant"])
-    create_index("ix_quota_reservations_drive_id", "quota_reservations", ["drive_id"])
+    create_index("ix_quota_reservations_tenant_bytes", "quota_reservations", ["tenant", "bytes"])
+    create_index(
+        "ix_quota_reservations_drive_id_bytes", "quota_reservations", ["drive_id", "bytes"]
+    )
     create_index("ix_quota_reservations_checked_at", "quota_reservations", ["checked_at"])
+    # Before the fill, which reads only this index.
+    create_index("ix_nodes_drive_id_state_size", "nodes", ["drive_id", "state", "size"])
+    drop_index("ix_nodes_drive_id", "nodes")
     # A repeated migration fills only what is missing. Commits of an older release that run
     # meanwhile are missed here and corrected by the first reconciliation (reconciled_at is 0).
     op.execute(_FILL)
 
 
 def downgrade() -> None:
+    op.create_index("ix_nodes_drive_id", "nodes", ["drive_id"])
+    op.drop_index("ix_nodes_drive_id_state_size", "nodes")
     op.drop_table("quota_reservations")
     op.drop_table("usage_changes")
     op.drop_table("usage_totals")
