@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from sluice_common.security.compact import parse_compact
 from sluice_common.security.keys.key_ring import UnusableKeys
@@ -161,9 +162,36 @@ async def test_token_of_another_replica_is_verified(tmp_path: Path) -> None:
         token = parse_compact(other.sign({}).encode())
         assert keys.keys is not None
         assert keys.keys.verify(token) is None
-        assert await keys.find_unknown()
+        assert await keys.find_unknown() is None
         assert keys.keys.verify(token) is not None
-        assert not await keys.find_unknown(), "at most once a second"
+
+
+async def test_unchanged_file_changes_nothing(tmp_path: Path) -> None:
+    """It is read every five seconds: the log must not fill, nor the cache of tokens empty."""
+    async with open_signing_keys(tmp_path / "keys.json", POLICY, AccountMetrics()) as keys:
+        ring, key = keys.keys, keys.current()
+        with capture_logs() as logged:
+            assert await keys.find_unknown() is None
+        assert keys.keys is ring
+        assert keys.current() is key
+        assert logged == []
+
+
+async def test_invented_keys_share_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred callers at once: one read for the first, and one for those that came during it."""
+    async with open_signing_keys(tmp_path / "keys.json", POLICY, AccountMetrics()) as keys:
+        reads = 0
+        read = KeyFile.read
+
+        def counted(file: KeyFile) -> tuple[SigningKey, ...]:
+            nonlocal reads
+            reads += 1
+            return read(file)
+
+        monkeypatch.setattr(KeyFile, "read", counted)
+        answers = await asyncio.gather(*(keys.find_unknown() for _ in range(100)))
+    assert set(answers) == {None}
+    assert reads <= 2
 
 
 async def test_damaged_file_ends_the_start(tmp_path: Path) -> None:
@@ -180,7 +208,7 @@ async def test_file_damaged_later_leaves_the_last_keys(tmp_path: Path) -> None:
     async with open_signing_keys(path, POLICY, AccountMetrics()) as keys:
         before = keys.current()
         path.write_text("{")
-        assert not await keys.find_unknown()
+        assert await keys.find_unknown() == 1.0
         assert keys.current() is before
 
 

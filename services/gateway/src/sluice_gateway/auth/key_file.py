@@ -31,7 +31,7 @@ from sluice_gateway.metrics import AccountMetrics
 
 SETTING: Final = "SLUICE_GATEWAY__KEYS_FILE"
 CHECK_SECONDS: Final = 5.0
-_UNKNOWN_KEY_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -126,7 +126,8 @@ class SigningKeys:
         self._clock = clock
         self._keys: tuple[SigningKey, ...] = ()
         self._failure = ""
-        self._read_at = float("-inf")
+        self._loads_begun = 0
+        self._last_good_load = 0
         self._refreshing = asyncio.Lock()
         self.keys: KeyRing | None = None
         """Verifies tokens of all keys that are not withdrawn."""
@@ -145,19 +146,17 @@ class SigningKeys:
         """Return the JSON Web Key Set."""
         return public_keys(self._keys)
 
-    async def find_unknown(self) -> bool:
-        """Read the file again for a token of another replica; return whether keys changed.
+    async def find_unknown(self) -> float | None:
+        """Read the file for a token whose key another replica may have made.
 
-        At most once a second, so that invented key ids cost nothing.
+        Return None if it was read after this call, otherwise the seconds until the next try.
+        Concurrent callers share a read, so that invented key ids cost one read at a time.
         """
+        required = self._loads_begun + 1
         async with self._refreshing:
-            now = asyncio.get_running_loop().time()
-            if now - self._read_at < _UNKNOWN_KEY_SECONDS:
-                return False
-            self._read_at = now
-            before = self._keys
-            await self._refresh()
-            return self._keys != before
+            if self._last_good_load < required:
+                await self._refresh()
+        return None if self._last_good_load >= required else _RETRY_SECONDS
 
     async def open(self) -> None:
         """Load the keys, or make the first one. A file with keys need not be writable.
@@ -173,7 +172,10 @@ class SigningKeys:
             self._report(_not_writable(error))
 
     async def _load(self) -> None:
+        self._loads_begun += 1
+        number = self._loads_begun
         self._take(await asyncio.to_thread(self._file.rotate, self._clock()))
+        self._last_good_load = number
 
     async def run(self) -> None:
         """Keep the keys up to date until cancelled."""
@@ -199,12 +201,15 @@ class SigningKeys:
             _log.warning("signing_keys.rotate_failed", detail=failure)
 
     async def _read_only(self) -> None:
+        self._loads_begun += 1
+        number = self._loads_begun
         try:
             found = await asyncio.to_thread(self._file.read)
         except UnusableKeys:
             return
         if found:
             self._take(found)
+            self._last_good_load = number
 
     def _take(self, keys: tuple[SigningKey, ...]) -> None:
         if keys == self._keys:

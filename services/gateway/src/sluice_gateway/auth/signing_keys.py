@@ -44,7 +44,8 @@ class SigningKey:
     key_id: str
     algorithm: Algorithm
     created_at: float
-    key: Key = field(repr=False)
+    # Not compared: a key that is read again is another object.
+    key: Key = field(repr=False, compare=False)
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """Return an access token (RFC 9068) with these claims."""
