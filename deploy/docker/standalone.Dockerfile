@@ -19,10 +19,11 @@ COPY libs/client libs/client
 COPY services/intake services/intake
 COPY services/repository services/repository
 COPY services/processor services/processor
+COPY services/gateway services/gateway
 COPY services/standalone services/standalone
 RUN /opt/sluice/bin/pip install --no-deps --no-build-isolation \
       ./libs/protos ./libs/core ./libs/backends ./libs/common ./libs/client ./services/intake \
-      ./services/repository ./services/processor ./services/standalone
+      ./services/repository ./services/processor ./services/gateway ./services/standalone
 COPY deploy/docker/healthcheck.py /opt/sluice/healthcheck.py
 COPY deploy/docker/readiness.py /opt/sluice/readiness.py
 

@@ -10,7 +10,7 @@ import grpc.aio
 import pytest
 
 from sluice_core.uploads.model import MIB
-from support.exported_metrics import documented, scraped
+from support.exported_metrics import documented, documented_by_switch, scraped
 from support.processes import ServiceProcess
 from support.server import standalone
 from support.waiting import metric
@@ -50,6 +50,16 @@ async def test_separate_services_export_their_own(
     assert await metric(repository.metrics_address, "sluice_sink_chunks_total") > 0
     assert scraped(intake.metrics_address) == documented()["intake"]
     assert scraped(repository.metrics_address) == documented()["repository"]
+
+
+def test_gateway_exports_its_own(tmp_path: Path) -> None:
+    """It verifies its own tokens, so that it has the families of keys in any mode."""
+    settings = {"SLUICE_DATA_DIR": str(tmp_path / "data")}
+    with ServiceProcess("sluice_gateway", tmp_path, settings) as gateway:
+        families = scraped(gateway.metrics_address)
+        assert scraped(gateway.address) == families
+    of_tokens = documented_by_switch()["SLUICE_AUTH__MODE=jwt"]
+    assert families == documented()["gateway"] | of_tokens
 
 
 def test_standalone_exports_all(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SHORT = {
     "intake": "services/intake/src/sluice_intake",
     "repository": "services/repository/src/sluice_repository",
     "processor": "services/processor/src/sluice_processor",
+    "gateway": "services/gateway/src/sluice_gateway",
 }
 FOLDERS = "libs|services|tests|tools|bench|docs|protos|deploy|requirements"
 LONG_PATH = re.compile(rf"(?<![\w/.])(?:{FOLDERS})/[\w./-]*\w/?")

@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from sluice_backends.instruments import Instruments, Registry
 from sluice_backends.redis.metrics import RedisMetrics
+from sluice_gateway.metrics import GatewayMetrics
 from sluice_intake.metrics import IntakeMetrics
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_repository.metrics import RepositoryMetrics
@@ -29,11 +30,13 @@ METRICS: Final[dict[str, type[Instruments]]] = {
     "intake": IntakeMetrics,
     "repository": RepositoryMetrics,
     "processor": ProcessorMetrics,
+    "gateway": GatewayMetrics,
 }
 ONLY: Final = {
     "intake": {"sluice_chunks", "sluice_ack_seconds", "sluice_throttled"},
     "repository": {"sluice_parts", "sluice_events_pending", "sluice_event_publish_seconds"},
     "processor": {"sluice_processor_nodes", "sluice_processor_lag", "sluice_consumer_lag"},
+    "gateway": {"http_server_requests_seconds", "sluice_gateway_sessions"},
 }
 """Some families that no other service can change."""
 DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -21,6 +21,7 @@ FORBIDDEN = {
     "intake": S3 | KAFKA | SQL | PICTURES,
     "repository": PICTURES,
     "processor": REDIS,
+    "gateway": PICTURES,
 }
 LIBRARIES = ("protos", "core", "backends", "common")
 START_SECONDS = 60.0

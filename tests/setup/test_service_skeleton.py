@@ -10,7 +10,7 @@ import pytest
 
 from support.clone import ROOT
 
-SERVICES = ("intake", "repository", "processor")
+SERVICES = ("intake", "repository", "processor", "gateway")
 SKELETON = {
     "__main__": {"main"},
     "service": {"run", "check_settings"},

@@ -31,7 +31,11 @@ class Sluice:
     def __init__(self, address: str, state_dir: Path, *, python: str = sys.executable) -> None:
         self._python = python
         self.environment: Mapping[str, str] = process_environment(
-            {"SLUICE_SERVER": address, "SLUICE_STATE_DIR": str(state_dir)}
+            {
+                "SLUICE_SERVER": address,
+                "SLUICE_STATE_DIR": str(state_dir),
+                "SLUICE_CONFIG_DIR": str(state_dir / "config"),
+            }
         )
 
     def command(self, *arguments: str) -> Sequence[str]:
@@ -48,11 +52,12 @@ class Sluice:
             text=True,
         )
 
-    def run(self, *arguments: str, timeout: float = 240) -> Outcome:
+    def run(self, *arguments: str, timeout: float = 240, typed: str = "") -> Outcome:
+        """Run with `typed` as standard input."""
         done = subprocess.run(
             self.command(*arguments),
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -31,6 +31,7 @@ class Command:
             **os.environ,
             "SLUICE_SERVER": address,
             "SLUICE_STATE_DIR": str(folder / "state"),
+            "SLUICE_CONFIG_DIR": str(folder / "config"),
             "XDG_DATA_HOME": str(folder / "share"),
         }
 

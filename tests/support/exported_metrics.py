@@ -14,7 +14,7 @@ from sluice_common.security.metrics import TlsMetrics, TokenMetrics
 from support.clone import ROOT
 from support.waiting import scrape
 
-SERVICES: Final = ("intake", "repository", "processor")
+SERVICES: Final = ("intake", "repository", "processor", "gateway")
 SWITCHED_ON: Final[dict[str, type[Instruments]]] = {
     "SLUICE_AUTH__MODE=jwt": TokenMetrics,
     "SLUICE_TLS__CERT_FILE": TlsMetrics,

@@ -1,4 +1,4 @@
-"""`sluice-intake`, `sluice-repository` and `sluice-processor` as processes."""
+"""`sluice-intake`, `sluice-repository`, `sluice-processor`, `sluice-gateway` as processes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from support.redis_server import free_port
 
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
+_LISTENING = {"sluice_intake": "INTAKE", "sluice_gateway": "GATEWAY"}
 
 
 class ServiceProcess:
     """One service; a context manager. Its ports stay the same over restarts.
 
     Args:
-        module: module for `python -m`: "sluice_intake", "sluice_repository" or
+        module: module for `python -m`: "sluice_intake", "sluice_repository", "sluice_gateway" or
             "sluice_processor", which only listens on its metrics address.
         folder: location of its log and ready file.
         arguments: command-line arguments.
@@ -37,7 +38,7 @@ class ServiceProcess:
         self.log = self._ready.with_suffix(".log")
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
-        listening = "INTAKE" if module == "sluice_intake" else "REPOSITORY"
+        listening = _LISTENING.get(module, "REPOSITORY")
         self._listening = f"SLUICE_{listening}_ADDRESS"
         self._settings = {
             self._listening: self.address,
@@ -50,6 +51,14 @@ class ServiceProcess:
     def pid(self) -> int:
         assert self._process is not None, "the service is not running"
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def add_settings(self, settings: Mapping[str, str]) -> None:
+        """Add settings that depend on the address; call this before the start."""
+        self._settings = {**self._settings, **settings}
 
     def listen_like(self, stopped: ServiceProcess) -> None:
         """Use the address of another service that has stopped; call this before the start."""

@@ -185,6 +185,7 @@ def test_notifications_come_by_a_queue_and_by_a_topic(monkeypatch: pytest.Monkey
         ({"SLUICE_PROCESSOR__S3_TOPIC": "a b"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.uploads.v1"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.nodes.v2"}, "SLUICE_PROCESSOR__S3_TOPIC"),
+        ({"SLUICE_PROCESSOR__S3_TOPIC": "sluice.photos.v1"}, "SLUICE_PROCESSOR__S3_TOPIC"),
         ({"SLUICE_EVENTS": "off"}, "SLUICE_PROCESSOR__S3_TOPIC is a topic in Kafka"),
         ({"SLUICE_OBJECTS": "discard"}, "SLUICE_SQS__QUEUE_URL is for notifications of S3"),
         ({"SLUICE_OBJECTS": "discard", "SLUICE_SQS__QUEUE_URL": ""}, "SLUICE_PROCESSOR__S3_TOPIC"),
@@ -221,6 +222,8 @@ def test_effective_settings_can_be_set_again_from_what_is_shown(
 ) -> None:
     monkeypatch.setenv("SLUICE_BUDGET_BYTES", "1048576")
     monkeypatch.setenv("SLUICE_CHANNELZ_ADDRESS", "127.0.0.1:0")
+    monkeypatch.setenv("SLUICE_GATEWAY__ORIGINS", "https://b.example,https://a.example:8443")
+    monkeypatch.setenv("SLUICE_GATEWAY__TRUSTED_PROXIES", "10.0.0.0/8,::1")
     settings = load_settings()
     for line in format_settings(settings).splitlines():
         name, _, value = line.partition("=")

@@ -62,7 +62,7 @@ def test_services_have_the_calls_of_the_contract() -> None:
     }
 
 
-@pytest.mark.parametrize("package", ["upload", "repository", "events"])
+@pytest.mark.parametrize("package", ["upload", "repository", "events", "photos"])
 def test_stubs_are_typed(package: str) -> None:
     module = import_module(f"sluice.{package}")
     assert (Path(next(iter(module.__path__))) / "py.typed").is_file()

@@ -9,7 +9,8 @@ import pytest
 
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_backends.sql.migrate import migrate
-from sluice_core.ports.catalogue import Catalogue, DrivePolicy
+from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.ports.gateway import GatewayCatalogue
 from support.commits import BUCKET, DRIVE, TENANT
 from support.mysql_server import shared_server
 
@@ -25,7 +26,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def catalogue(url: str) -> AsyncIterator[Catalogue]:
+async def catalogue(url: str) -> AsyncIterator[GatewayCatalogue]:
     """A catalogue with one drive."""
     async with open_catalogue(url) as opened:
         await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())

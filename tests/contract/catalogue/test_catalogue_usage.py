@@ -160,7 +160,7 @@ async def test_migration_counts_the_existing_nodes(catalogue: SqlCatalogue, url:
     for _ in range(2):
         async with catalogue._db.write() as connection:
             await connection.execute(text("UPDATE alembic_version SET version_num = '0007'"))
-        assert (await migrate(url)).applied == ("0008",)
+        assert (await migrate(url)).applied == ("0008", "0009")
         assert await usage_of(catalogue) == Usage(bytes=9, nodes=2)
         assert await usage_of(catalogue, OTHER) == Usage()
     for drive_id in await catalogue.drives_unreconciled(0.0, 10):

@@ -17,7 +17,8 @@ from sluice_client.watched_files import CHECK_SECONDS, CheckTimer, Signature, si
 TokenSource = str | os.PathLike[str] | Callable[[], Awaitable[str]]
 """A token, the path of a file that has one, or an async function that returns one.
 
-A string is always the token itself: name a file by a `Path`.
+A string is always the token itself: name a file by a `Path`. If the function has a method
+`is_due()`, it is asked before each call whether to call the function again.
 """
 
 _MAX_TOKEN_BYTES = 64 * 1024
@@ -38,6 +39,10 @@ class _Source(Protocol):
 
     async def fetch(self, *, force: bool) -> str:
         """Return the token. With `force`, the last one was refused."""
+        ...
+
+    def is_due(self) -> bool:
+        """Return whether to fetch the token again before the next call."""
         ...
 
 
@@ -62,11 +67,10 @@ class Tokens:
         """Raise InvalidArgument BAD_TOKEN for text that cannot be a token."""
         self._source: _Source | None = None
         self._token: str | None = None
-        self._is_eager = False
         if isinstance(source, str):
             self._token = checked_token(source, "the token")
         elif isinstance(source, os.PathLike):
-            self._source, self._is_eager = _TokenFile(Path(source), clock), True
+            self._source = _TokenFile(Path(source), clock)
         elif source is not None:
             self._source = _TokenFunction(source, function_seconds)
         self._is_given = source is not None
@@ -86,20 +90,20 @@ class Tokens:
 
     async def open(self) -> None:
         """Read a file's first token. Raise OSError when it cannot be read, or BAD_TOKEN."""
-        if self._is_eager:
+        if isinstance(self._source, _TokenFile):
             await self.current()
 
     async def current(self) -> str | None:
         """Return the token for the next call; None when calls carry none.
 
         A file is checked for a change at most every `CHECK_SECONDS`. A function is called for the
-        first token only; see `renew`.
+        first token, and when it says that one is due; see `renew`.
         """
         if self._source is None:
             return self._token
-        if self._token is None or (self._is_eager and not self._lock.locked()):
+        if self._token is None or (self._source.is_due() and not self._lock.locked()):
             async with self._lock:
-                if self._token is None or self._is_eager:
+                if self._token is None or self._source.is_due():
                     self._take(await self._source.fetch(force=False))
         return self._token
 
@@ -206,6 +210,9 @@ class _TokenFile:
             raise _bad("the token file is larger than 64 KiB; name the file that has the token")
         return checked_token(data.decode("ascii", "replace"), "the token file")
 
+    def is_due(self) -> bool:
+        return True  # `fetch` reads it only after a while
+
 
 class _TokenFunction:
     """A token that a function of the caller returns; its errors reach the caller unchanged."""
@@ -215,6 +222,10 @@ class _TokenFunction:
     def __init__(self, function: Callable[[], Awaitable[str]], seconds: float) -> None:
         self._function = function
         self._seconds = seconds
+        self._due: Callable[[], bool] = getattr(function, "is_due", lambda: False)
+
+    def is_due(self) -> bool:
+        return self._due()
 
     async def fetch(self, *, force: bool) -> str:
         timeout = asyncio.timeout(self._seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice_backends.instruments import Instruments, Registry
+from sluice_gateway.metrics import GatewayMetrics
 from sluice_intake.metrics import IntakeMetrics
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_repository.metrics import RepositoryMetrics
@@ -17,3 +18,4 @@ class StandaloneMetrics(Instruments):
         self.intake = r.group(IntakeMetrics)
         self.repository = r.group(RepositoryMetrics)
         self.processor = r.group(ProcessorMetrics)
+        self.gateway = r.group(GatewayMetrics)

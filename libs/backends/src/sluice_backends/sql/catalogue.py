@@ -1,4 +1,4 @@
-"""The catalogue port on a SQL database: SQLite, MySQL or MariaDB."""
+"""The catalogue ports on a SQL database: SQLite, MySQL or MariaDB."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from sluice_backends.sql.nodes import SqlNodes
 from sluice_backends.sql.objects import SqlObjects
 from sluice_backends.sql.options import MysqlOptions
 from sluice_backends.sql.outbox import SqlOutbox
+from sluice_backends.sql.photos.idempotency import SqlIdempotency
+from sluice_backends.sql.photos.jobs import SqlUploadJobs
+from sluice_backends.sql.photos.parts import SqlUploadParts
+from sluice_backends.sql.photos.photos import SqlPhotos
+from sluice_backends.sql.photos.refresh_tokens import SqlRefreshTokens
+from sluice_backends.sql.photos.tags import SqlTags
+from sluice_backends.sql.photos.users import SqlUsers
 from sluice_backends.sql.processing import SqlProcessing
 from sluice_backends.sql.quotas import SqlQuotas
 from sluice_backends.sql.usage import SqlUsage
@@ -37,8 +44,15 @@ class SqlCatalogue(
     SqlOutbox,
     SqlLeases,
     SqlAudit,
+    SqlUsers,
+    SqlRefreshTokens,
+    SqlUploadJobs,
+    SqlPhotos,
+    SqlUploadParts,
+    SqlTags,
+    SqlIdempotency,
 ):
-    """All query families on one database; see `Catalogue` for the guarantees."""
+    """All query families on one database; see `GatewayCatalogue` for the guarantees."""
 
     async def ping(self) -> None:
         async with self._db.read() as connection:

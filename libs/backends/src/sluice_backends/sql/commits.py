@@ -233,7 +233,7 @@ class SqlCommits(SqlFamily):
                 {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
             )
             events.append(
-                await self._make_tombstone(connection, holder, DeletionReason.SUPERSEDED, now)
+                await _make_tombstone(self._db, connection, holder, DeletionReason.SUPERSEDED, now)
             )
         await fulfil_intent(connection, commit.upload_id, commit.object)
         await record_commit(connection, commit, drive_id)
@@ -250,40 +250,16 @@ class SqlCommits(SqlFamily):
         only_tombstone: bool = False,
         audit: AuditEntry | None = None,
     ) -> None:
-        now = self._db.clock()
-        row = await find_row(connection, node_id)
-        if row is None or row.tenant != tenant:
+        found = await find_row(connection, node_id)
+        if found is None or found.tenant != tenant:
             raise node_not_found()
-        path = {"p_drive_id": row.drive_id, "p_path": row.path}
-        await connection.execute(_HOLDER, path)
-        # Read again under the lock: a commit may have superseded the node meanwhile.
-        row = await find_row(connection, node_id, lock=True)
-        if row is None or row.state != LIVE:
+        row = await lock_live(connection, found)
+        if row is None:
             return
         if only_tombstone:
             raise node_not_found()
-        await connection.execute(_FREE_PATH, path)
-        event = await self._make_tombstone(connection, row, DeletionReason.DELETED, now)
-        await append_events(connection, [event])
+        await remove_live(self._db, connection, row)
         await append_entries(self._db, connection, audit)
-
-    async def _make_tombstone(
-        self, connection: AsyncConnection, row: Row[Any], reason: DeletionReason, now: float
-    ) -> EventRecord:
-        """Turn a live node into a tombstone and schedule the deletion of its objects.
-
-        Return NodeDeleted. The object outlives every URL that may have been signed for it. The time
-        comes from the database, so that a wrong local clock cannot shorten it.
-        """
-        await connection.execute(
-            _MAKE_TOMBSTONE, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
-        )
-        node = node_of(row)
-        not_before = await self._db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
-        await schedule_deletion(connection, node.object, not_before)
-        await record_removal(connection, node.tenant, row.drive_id, node.size)
-        await discard_processing(self._db, connection, node.node_id)
-        return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
     async def _find_drive(
         self, connection: AsyncConnection, commit: NodeCommit, *, share: bool = False
@@ -319,6 +295,45 @@ class SqlCommits(SqlFamily):
         if holder_id == commit.node_id:
             return None
         return await find_row(connection, holder_id, lock=True)
+
+
+async def lock_live(connection: AsyncConnection, found: Row[Any]) -> Row[Any] | None:
+    """Lock the path and the row of a node; return its row, None if it is a tombstone by now."""
+    await connection.execute(_HOLDER, {"p_drive_id": found.drive_id, "p_path": found.path})
+    # Read again under the lock: a commit may have superseded the node meanwhile.
+    row = await find_row(connection, found.node_id, lock=True)
+    return row if row is not None and row.state == LIVE else None
+
+
+async def remove_live(database: Database, connection: AsyncConnection, row: Row[Any]) -> None:
+    """Delete a node that `lock_live` returned: free its path, schedule the end of its objects."""
+    await connection.execute(_FREE_PATH, {"p_drive_id": row.drive_id, "p_path": row.path})
+    now = database.clock()
+    event = await _make_tombstone(database, connection, row, DeletionReason.DELETED, now)
+    await append_events(connection, [event])
+
+
+async def _make_tombstone(
+    database: Database,
+    connection: AsyncConnection,
+    row: Row[Any],
+    reason: DeletionReason,
+    now: float,
+) -> EventRecord:
+    """Turn a live node into a tombstone and schedule the deletion of its objects.
+
+    Return NodeDeleted. The object outlives every URL that may have been signed for it. The time
+    comes from the database, so that a wrong local clock cannot shorten it.
+    """
+    await connection.execute(
+        _MAKE_TOMBSTONE, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
+    )
+    node = node_of(row)
+    not_before = await database.now(connection) + MAX_DOWNLOAD_URL_SECONDS
+    await schedule_deletion(connection, node.object, not_before)
+    await record_removal(connection, node.tenant, row.drive_id, node.size)
+    await discard_processing(database, connection, node.node_id)
+    return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
 
 def _node_columns(drive_id: int, commit: NodeCommit, now: float) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sluice_client.cli.exits import ConfigurationError
 from sluice_client.errors import InvalidArgument
+from sluice_client.logins.gateway_api import DEFAULT_GATEWAY
 from sluice_client.names import is_utf8, normalize_path
 from sluice_client.targets import Target
 from sluice_client.uploads.journal import home_dir
@@ -42,6 +44,22 @@ def find_server(named: str | None, environment: Mapping[str, str]) -> Addresses:
     return Addresses(running.intake, repository or running.repository)
 
 
+def find_gateway(named: str | None, environment: Mapping[str, str]) -> str:
+    """Return the URL of the gateway.
+
+    In order of precedence: `--gateway`, SLUICE_GATEWAY, the running standalone of this machine, the
+    default address.
+    """
+    given = named or environment.get("SLUICE_GATEWAY")
+    if given:
+        return given
+    for announced in _announced(environment):
+        address = announced.get("gateway")
+        if isinstance(address, str):
+            return address if "://" in address else f"http://{address}"
+    return DEFAULT_GATEWAY
+
+
 def _checked(address: str | None, setting: str) -> str | None:
     """Return the address, or None when it is not set.
 
@@ -68,17 +86,24 @@ def _checked(address: str | None, setting: str) -> str | None:
 
 def _standalone(environment: Mapping[str, str]) -> Addresses | None:
     """Return the addresses announced by this user's standalone while its process is alive."""
+    for announced in _announced(environment):
+        intake, repository = announced.get("intake"), announced.get("repository")
+        if isinstance(intake, str):
+            return Addresses(intake, repository if isinstance(repository, str) else None)
+    return None
+
+
+def _announced(environment: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    """Yield what running standalones of this user announce."""
     for path in _announcements(environment):
         try:
             announced = json.loads(path.read_text(encoding="utf-8"))
-            intake, repository = announced["intake"], announced.get("repository")
-            pid = int(announced["pid"])
+            is_alive = _alive(int(announced["pid"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # The file is missing or incomplete: no standalone is running.
             continue
-        if isinstance(intake, str) and _alive(pid):
-            return Addresses(intake, repository if isinstance(repository, str) else None)
-    return None
+        if is_alive:
+            yield announced
 
 
 def _announcements(environment: Mapping[str, str]) -> list[Path]:

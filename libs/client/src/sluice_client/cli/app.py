@@ -12,7 +12,7 @@ import typer
 from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.arguments import Command, Group
 from sluice_client.cli.commands import audit as audit_command
-from sluice_client.cli.commands import drives, nodes, quotas, uploads
+from sluice_client.cli.commands import drives, logins, nodes, quotas, uploads
 from sluice_client.cli.commands import get as get_command
 from sluice_client.cli.commands.get_recursive import RecursiveGet
 from sluice_client.cli.commands.scan import naming_problem
@@ -590,6 +590,41 @@ def quota_show(
 def _check_place(name: str, tenant: bool) -> None:
     if bool(name) == tenant:
         raise typer.BadParameter("give either the name of a drive or --tenant")
+
+
+@app.command(cls=Command)
+def login(
+    context: typer.Context,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="URL of the gateway; else SLUICE_GATEWAY, else this machine's.",
+            show_default=False,
+        ),
+    ] = None,
+    email: Annotated[str | None, typer.Option(help="Else asked for.", show_default=False)] = None,
+    json_lines: Json = False,
+    server: Server = None,
+) -> None:
+    """Log in at a gateway; its token is used where no other one is given.
+
+    The password is asked for, or read from standard input. The token goes to the hosts of the
+    gateway and of the server only.
+    """
+    logins.login(_where(context, server, None), gateway, email, json_lines=json_lines)
+
+
+@app.command(cls=Command)
+def logout(context: typer.Context, json_lines: Json = False) -> None:
+    """End the session, and remove its tokens from this machine."""
+    logins.logout(_where(context, None, None), json_lines=json_lines)
+
+
+@app.command(cls=Command)
+def whoami(context: typer.Context, json_lines: Json = False) -> None:
+    """Show who is logged in."""
+    logins.whoami(_where(context, None, None), json_lines=json_lines)
 
 
 _HANDED_OVER: dict[str, Any] = {

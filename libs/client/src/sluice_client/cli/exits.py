@@ -33,7 +33,11 @@ _HINTS = {
     "SERVER_UNREACHABLE": "Is it running? `sluice serve` starts one on this machine; --server or"
     " SLUICE_SERVER names another.",
     "CONNECTION_BROKEN": "Run the same command again to resume.",
-    "UNAUTHENTICATED": "Give a valid token by --token-file, SLUICE_TOKEN_FILE or SLUICE_TOKEN.",
+    "UNAUTHENTICATED": "Give a valid token by --token-file, SLUICE_TOKEN_FILE or SLUICE_TOKEN, or"
+    " run `sluice login`.",
+    "WRONG_CREDENTIALS": "Run the same command again.",
+    "NOT_LOGGED_IN": "--gateway or SLUICE_GATEWAY names the gateway.",
+    "GATEWAY_UNREACHABLE": "--gateway or SLUICE_GATEWAY names another.",
     "TOKEN_EXPIRED": "Write a new one to the file of --token-file or SLUICE_TOKEN_FILE, or set"
     " SLUICE_TOKEN; then run the same command again to resume.",
     "QUOTA_EXCEEDED": "`sluice quota show DRIVE` and `sluice quota show --tenant` show the usage.",
@@ -42,10 +46,12 @@ _HINTS = {
 }
 _CONFIGURATION_REASONS = frozenset(
     {
+        "BAD_LOGIN_FILE",
         "BAD_TARGET",
         "BAD_TOKEN",
         "BAD_TLS_FILES",
         "INSECURE_TOKEN",
+        "NOT_A_GATEWAY",
         "SERVER_NOT_TRUSTED",
         "SERVER_NAME_MISMATCH",
         "SERVER_WITHOUT_TLS",

@@ -15,9 +15,12 @@ import uvloop
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import find_server
 from sluice_client.cli.output import STANDARD_OUTPUT, Output
-from sluice_client.cli.security import SecurityArguments, find_security
+from sluice_client.cli.security import Security, SecurityArguments, find_security
 from sluice_client.client import Client
 from sluice_client.errors import SluiceError
+from sluice_client.logins.gateway_api import GatewayApi
+from sluice_client.logins.renewal import RenewedToken
+from sluice_client.logins.stored_login import LoginFile, config_dir
 from sluice_client.options import ClientOptions
 from sluice_client.targets import Target
 
@@ -75,11 +78,11 @@ def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str 
         out.error("stopped." + (f" {resume_hint}" if resume_hint else ""))
         code = exits.TERMINATED if terminated else exits.INTERRUPTED
     except (SluiceError, exits.ConfigurationError, OSError) as error:
-        code = _failed(out, error)
+        code = failed(out, error)
     raise typer.Exit(code)
 
 
-def _failed(out: Output, error: Exception) -> int:
+def failed(out: Output, error: Exception) -> int:
     """Report the error that ended the command. Return the exit code."""
     try:
         if isinstance(error, BrokenPipeError) and error.filename in (None, STANDARD_OUTPUT):
@@ -95,22 +98,37 @@ def _failed(out: Output, error: Exception) -> int:
     return exits.exit_code(error)
 
 
+def stored_token(servers: list[str], security: Security) -> RenewedToken | None:
+    """Return the token of the log-in on this machine; None without one, or for other servers."""
+    try:
+        file = LoginFile(config_dir(os.environ))
+    except FileNotFoundError:
+        return None  # a user without a home cannot have logged in
+    login = file.load()
+    if login is None or not login.is_for(servers):
+        return None
+    return RenewedToken(
+        file, lambda url: GatewayApi(url, security.tls, allow_insecure=security.allow_insecure)
+    )
+
+
 def _client(where: Where) -> Client:
     addresses = find_server(where.server, os.environ)
     security = find_security(where.security, where.token_file, os.environ)
-    is_tls = [
-        Target.parse(one).is_tls
-        for one in (addresses.intake, addresses.repository)
-        if one is not None
+    targets = [
+        Target.parse(one) for one in (addresses.intake, addresses.repository) if one is not None
     ]
-    if where.security.names_files and not any(is_tls):
+    if where.security.names_files and not any(target.is_tls for target in targets):
         raise exits.ConfigurationError(
             f"{addresses.intake} is a plain address, where --ca, --cert and --key have no effect;"
             f" write https://{addresses.intake}"
         )
+    token = security.token
+    if token is None:
+        token = stored_token([target.text for target in targets], security)
     return Client(
         addresses.intake,
-        token=security.token,
+        token=token,
         options=ClientOptions(
             repository_target=addresses.repository,
             tls=security.tls,

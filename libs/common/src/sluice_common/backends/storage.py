@@ -16,7 +16,7 @@ from sluice_common.backends.opening import as_configuration_error
 from sluice_common.process.data_dir import DataDir, create_data_dir
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import CatalogueKind, Objects
-from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.object_store import ObjectStore
 
 BUCKET: Final = "SLUICE_BUCKET"
@@ -72,7 +72,9 @@ def catalogue_database(settings: SluiceSettings) -> CatalogueDatabase | None:
 
 
 @asynccontextmanager
-async def open_database_catalogue(settings: SluiceSettings) -> AsyncIterator[Catalogue | None]:
+async def open_database_catalogue(
+    settings: SluiceSettings,
+) -> AsyncIterator[GatewayCatalogue | None]:
     """Open the catalogue of the settings, migrated unless that is disabled; None without one.
 
     Raise `ConfigurationError` if the database is unusable or has the schema of another release.

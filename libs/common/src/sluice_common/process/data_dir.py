@@ -52,6 +52,11 @@ class DataDir:
         return self.root / "auth" / "admin.token"
 
     @property
+    def gateway_keys(self) -> Path:
+        """The keys with which the gateway signs tokens."""
+        return self.root / "auth" / "gateway-keys.json"
+
+    @property
     def announcement(self) -> Path:
         """server.json: the addresses and the process id of the running server."""
         return self.root / "server.json"

@@ -33,6 +33,7 @@ _UNITS: Final = {
     RateKind.UPLOADS: "uploads per minute",
     RateKind.CALLS: "calls per second",
     RateKind.BYTES: "bytes per second",
+    RateKind.GUESSES: "guesses per minute",
 }
 
 OnDelay = Callable[[float], Awaitable[None]]

@@ -15,6 +15,7 @@ from sluice_common.rates.limiter import RateLimiter
 from sluice_common.rates.metrics import RateMetrics
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Coordination
+from sluice_core.ports.rate_buckets import RateBuckets
 
 TIMEOUT_SECONDS: Final = 0.5
 """Longest time that a call waits for Redis; then the process decides alone."""
@@ -25,19 +26,34 @@ _CONNECTIONS: Final = 8
 async def open_rate_limiter(
     settings: SluiceSettings, registry: Registry
 ) -> AsyncIterator[RateLimiter | None]:
-    """Yield the limiter, or None without limits.
+    """Yield the limiter, or None without limits."""
+    rates = settings.rates.to_rates()
+    if not rates:
+        yield None
+        return
+    is_shared = settings.coordination is Coordination.REDIS
+    async with open_rate_buckets(settings, registry) as buckets:
+        yield RateLimiter(
+            buckets,
+            rates,
+            registry.group(RateMetrics),
+            allowance_seconds=settings.rates.allowance_seconds if is_shared else 0.0,
+        )
+
+
+@asynccontextmanager
+async def open_rate_buckets(
+    settings: SluiceSettings, registry: Registry
+) -> AsyncIterator[RateBuckets]:
+    """Yield the token buckets of a process.
 
     Where Redis coordinates, all processes share its buckets, through connections of their own: a
     call must not wait behind chunks. A Redis that does not answer is no error here.
     """
     metrics = registry.group(RateMetrics)
-    rates = settings.rates.to_rates()
-    if not rates:
-        yield None
-        return
     local = MemoryRateBuckets()
     if settings.coordination is not Coordination.REDIS:
-        yield RateLimiter(local, rates, metrics)
+        yield local
         return
     from sluice_backends.redis.client.connection import RedisClients
     from sluice_backends.redis.rates.buckets import RedisRateBuckets
@@ -51,7 +67,4 @@ async def open_rate_limiter(
     async with AsyncExitStack() as stack:
         clients = RedisClients(options, registry.group(RedisMetrics))
         stack.push_async_callback(clients.aclose)
-        buckets = FallbackRateBuckets(RedisRateBuckets(clients), local, metrics.local_decisions.inc)
-        yield RateLimiter(
-            buckets, rates, metrics, allowance_seconds=settings.rates.allowance_seconds
-        )
+        yield FallbackRateBuckets(RedisRateBuckets(clients), local, metrics.local_decisions.inc)

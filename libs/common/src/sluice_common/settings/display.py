@@ -46,5 +46,7 @@ def _format_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, frozenset):
         return ",".join(sorted(map(str, value)))
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     # A URL with a password is a `SecretUrl`, which shows itself without it.
     return str(value)

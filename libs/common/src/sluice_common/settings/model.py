@@ -26,6 +26,7 @@ from pydantic_settings import (
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_common.settings.backends import S3, Kafka, MySql, Redis, Sqs
 from sluice_common.settings.display import PREFIX
+from sluice_common.settings.gateway import Gateway
 from sluice_common.settings.groups import (
     AddressSetting,
     Audit,
@@ -92,6 +93,7 @@ class SluiceSettings(BaseSettings):
 
     intake_address: AddressSetting = Address("127.0.0.1", 50051)
     repository_address: AddressSetting = Address("127.0.0.1", 50052)
+    gateway_address: AddressSetting = Address("127.0.0.1", 8080)
     metrics_address: AddressSetting = Address("127.0.0.1", 9464)
     channelz_address: AddressSetting | None = None
     """Address of channelz; off by default, because it shows every peer."""
@@ -145,6 +147,7 @@ class SluiceSettings(BaseSettings):
     auth: Auth = Auth()
     tls: Tls = Tls()
     rates: Rates = Rates()
+    gateway: Gateway = Gateway()
 
     redis: Redis = Redis()
     s3: S3 = S3()
@@ -196,6 +199,7 @@ class SluiceSettings(BaseSettings):
         addresses = (
             self.intake_address,
             self.repository_address,
+            self.gateway_address,
             self.metrics_address,
             self.channelz_address,
             self.service_address,

@@ -11,9 +11,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from sluice.events.v1 import nodes_pb2, uploads_pb2
+from sluice.photos.v1 import events_pb2 as photos_pb2
 from sluice_core.ports.event_publisher import EventRecord
 
-_FILES: Final = (uploads_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR)
+_FILES: Final = (uploads_pb2.DESCRIPTOR, nodes_pb2.DESCRIPTOR, photos_pb2.DESCRIPTOR)
 
 
 class BadEvent(ValueError):
@@ -64,6 +65,12 @@ def parse_record(record: EventRecord) -> Message:
         raise BadEvent("WRONG_ID", "the event's id is not that of its payload")
     if header.tenant != record.tenant:
         raise BadEvent("WRONG_TENANT", "the event's tenant is not that of its payload")
-    if getattr(message, "node_id", record.key) != record.key:
-        raise BadEvent("WRONG_KEY", "the event's key is not the node of its payload")
+    if _key_of(message, record.key) != record.key:
+        raise BadEvent("WRONG_KEY", "the event's key is not that of its payload")
     return message
+
+
+def _key_of(message: Message, default: str) -> str:
+    """Return the node of the event, or its job if it is of no node."""
+    key: str = getattr(message, "node_id", getattr(message, "job_id", default))
+    return key

@@ -11,8 +11,9 @@ from sluice_core.errors import InvalidArgument
 UPLOADS_TOPIC = "sluice.uploads.v1"
 CHUNKS_TOPIC = "sluice.chunks.v1"
 NODES_TOPIC = "sluice.nodes.v1"
+PHOTOS_TOPIC = "sluice.photos.v1"
 EVENT_TOPIC_PREFIXES: Final = tuple(
-    topic.removesuffix("v1") for topic in (UPLOADS_TOPIC, CHUNKS_TOPIC, NODES_TOPIC)
+    topic.removesuffix("v1") for topic in (UPLOADS_TOPIC, CHUNKS_TOPIC, NODES_TOPIC, PHOTOS_TOPIC)
 )
 """Prefixes of the topics that carry Sluice's events, of any version."""
 

@@ -16,6 +16,8 @@ class RateKind(StrEnum):
     UPLOADS = "uploads"
     CALLS = "calls"
     BYTES = "bytes"
+    GUESSES = "guesses"
+    """Attempts to prove an identity by a password; they have no tenant yet."""
 
 
 class RateScope(StrEnum):
@@ -29,6 +31,7 @@ PERIOD_US: Final = {
     RateKind.UPLOADS: MINUTE_US,
     RateKind.CALLS: SECOND_US,
     RateKind.BYTES: SECOND_US,
+    RateKind.GUESSES: MINUTE_US,
 }
 """Period to which the limit of a kind refers."""
 

@@ -19,7 +19,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Types are written out instead of imported: changes of `schema.py` must not change a revision.
+# Types are written out instead of imported: changes of `schema/` must not change a revision.
 _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

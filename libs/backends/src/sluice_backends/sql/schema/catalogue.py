@@ -1,144 +1,44 @@
-"""Tables of the catalogue: one schema for SQLite, MySQL 8 and MariaDB 10.11.
-
-Migrations create the tables; a test compares both.
-"""
-
-# Size: the tables refer to each other, and a test compares all of them with the migrations.
+"""Tables of drives, nodes, quotas, the outbox and the audit log."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects import mysql
 
+from sluice_backends.sql.schema.columns import (
+    MAX_KEY_BYTES,
+    OPTIONS,
+    ROW_ID,
+    SHA256,
+    Exact,
+    Micros,
+    Utf8,
+    metadata,
+)
 from sluice_core.uploads.names import MAX_PATH_BYTES
-
-MAX_KEY_BYTES = 1024
-"""S3's limit for an object key."""
-
-_MICROSECONDS = 1_000_000
 
 LIVE = "LIVE"
 SUPERSEDED = "SUPERSEDED"
 DELETED = "DELETED"
 """States of a node row; the last two are tombstones and stay forever (rule 19)."""
 
-
-class Micros(TypeDecorator[float]):
-    """Seconds since the epoch in Python, whole microseconds in the database.
-
-    A BIGINT is exact, comparable and free of time zones. DATETIME differs between vendors, and
-    DOUBLE does not compare reliably.
-    """
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> int | None:
-        return None if value is None else round(value * _MICROSECONDS)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> float | None:
-        return None if value is None else int(value) / _MICROSECONDS
-
-
-class Utf8(TypeDecorator[str | bytes]):
-    """Text in Python, its UTF-8 bytes in the database; a range bound may be bytes already.
-
-    No collation applies to VARBINARY, so order, equality and unique keys are bytewise on every
-    database (rule 19).
-    """
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
-        self.max_bytes = max_bytes
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.VARBINARY(self.max_bytes))
-        return dialect.type_descriptor(LargeBinary(self.max_bytes))
-
-    def process_bind_param(self, value: str | bytes | None, dialect: Dialect) -> bytes | None:
-        return value.encode() if isinstance(value, str) else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else bytes(value).decode()
-
-
-class Exact(TypeDecorator[str]):
-    """Text that compares exactly, including trailing spaces.
-
-    Names and ids use a binary collation, which ignores trailing spaces; they have none. A tenant
-    comes from a token and may have some. MySQL stores it as bytes, so that "a " is not "a".
-    """
-
-    impl = String
-    cache_ok = True
-
-    def __init__(self, max_characters: int) -> None:
-        super().__init__(max_characters)
-        self.max_characters = max_characters
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.VARBINARY(4 * self.max_characters))
-        return dialect.type_descriptor(String(self.max_characters))
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
-        mysql_like = dialect.name in ("mysql", "mariadb")
-        return value.encode() if value is not None and mysql_like else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        return bytes(value).decode() if isinstance(value, bytes | bytearray) else value
-
-
-_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite autoincrements only columns of exactly INTEGER."""
-
-_SHA256 = LargeBinary(32).with_variant(mysql.VARBINARY(32), "mysql", "mariadb")
-
-_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mariadb_engine": "InnoDB",
-    "mariadb_charset": "utf8mb4",
-    "mariadb_collate": "utf8mb4_bin",
-}
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
 drives = Table(
     "drives",
     metadata,
-    Column("drive_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("drive_id", ROW_ID, primary_key=True, autoincrement=True),
     Column("tenant", Exact(128), nullable=False),
     Column("name", String(63), nullable=False),
     Column("bucket", String(255), nullable=False),
@@ -158,19 +58,19 @@ drives = Table(
     # it, under a name that no drive can have.
     Column("deleted_at", Micros, nullable=True),
     UniqueConstraint("tenant", "name"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 drive_grants = Table(
     "drive_grants",
     metadata,
-    Column("drive_id", _ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
+    Column("drive_id", ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("grantee", Exact(255), nullable=False),
     Column("role", Integer, nullable=False),
     Column("created_at", Micros, nullable=False),
     PrimaryKeyConstraint("drive_id", "kind", "grantee"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Upper limits of a drive, or of a tenant under the drive id 0. 0 means no limit of this kind.
@@ -183,7 +83,7 @@ quotas = Table(
     Column("max_nodes", BigInteger, nullable=False),
     Column("max_open_uploads", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "drive_id"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Live nodes of a drive, up to the changes that are folded in. No row means nothing counted yet.
@@ -197,7 +97,7 @@ usage_totals = Table(
     # Time of the last comparison with the nodes; 0 before the first.
     Column("reconciled_at", Micros, nullable=False, index=True),
     PrimaryKeyConstraint("drive_id"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # What each commit and deletion of nodes changes, inserted in its transaction. A counter of the
@@ -205,7 +105,7 @@ usage_totals = Table(
 usage_changes = Table(
     "usage_changes",
     metadata,
-    Column("change_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("change_id", ROW_ID, primary_key=True, autoincrement=True),
     Column("tenant", Exact(128), nullable=False),
     Column("drive_id", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
@@ -214,7 +114,7 @@ usage_changes = Table(
     Index(None, "tenant", "bytes", "nodes"),
     Index(None, "drive_id", "bytes", "nodes"),
     sqlite_autoincrement=True,
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Room of an open upload: its bytes, one node and one open upload. The commit of its node turns it
@@ -233,21 +133,21 @@ quota_reservations = Table(
     PrimaryKeyConstraint("upload_id", "drive_id"),
     Index(None, "tenant", "bytes"),
     Index(None, "drive_id", "bytes"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 nodes = Table(
     "nodes",
     metadata,
     Column("node_id", String(128), primary_key=True),
-    Column("drive_id", _ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
+    Column("drive_id", ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
     Column("path", Utf8(MAX_PATH_BYTES), nullable=False),
     Column("upload_id", String(128), nullable=False),
     Column("state", String(16), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("content_type", String(255), nullable=False),
     Column("crc32c", BigInteger, nullable=False),
-    Column("sha256", _SHA256, nullable=True),
+    Column("sha256", SHA256, nullable=True),
     # Time since which a SHA-256 is owed (rule 20), else NULL. The verifier's work list.
     Column("sha256_owed_since", Micros, nullable=True, index=True),
     Column("metadata", Text, nullable=False),
@@ -260,7 +160,7 @@ nodes = Table(
     Index(None, "object_key", "bucket"),
     # For the sum over a drive, which does not read the rows.
     Index(None, "drive_id", "state", "size"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # The live node of each path. A commit locks the row, and the primary key makes a path unique
@@ -268,13 +168,13 @@ nodes = Table(
 paths = Table(
     "paths",
     metadata,
-    Column("drive_id", _ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
+    Column("drive_id", ROW_ID, ForeignKey("drives.drive_id"), nullable=False),
     Column("path", Utf8(MAX_PATH_BYTES), nullable=False),
     Column("node_id", String(128), ForeignKey("nodes.node_id"), nullable=False),
     PrimaryKeyConstraint("drive_id", "path"),
     UniqueConstraint("node_id"),
     sqlite_with_rowid=False,
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # The processor's result for a node's content; no row means not yet processed.
@@ -294,7 +194,7 @@ processings = Table(
     # Separate from `exif`, so that it can be omitted; NULL when omitted or unknown.
     Column("location", Text, nullable=True),
     Column("processed_at", Micros, nullable=False),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Objects of a node besides its content. A row is inserted before the object exists, with only the
@@ -315,7 +215,7 @@ thumbnails = Table(
     Column("etag", String(255), nullable=False),
     PrimaryKeyConstraint("node_id", "object_key"),
     Index(None, "object_key", "bucket"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Events that wait for the relay (rule 22). Published rows are deleted, so every row is unpublished
@@ -324,7 +224,7 @@ thumbnails = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("row_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("row_id", ROW_ID, primary_key=True, autoincrement=True),
     Column("event_id", String(36), nullable=False),
     Column("type", String(128), nullable=False),
     Column("topic", String(128), nullable=False),
@@ -339,18 +239,18 @@ outbox = Table(
     Index(None, "withheld"),
     Index(None, "event_key"),
     sqlite_autoincrement=True,
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 object_deletions = Table(
     "object_deletions",
     metadata,
-    Column("deletion_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("deletion_id", ROW_ID, primary_key=True, autoincrement=True),
     Column("bucket", String(255), nullable=False),
     Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
     Column("not_before", Micros, nullable=False, index=True),
     sqlite_autoincrement=True,
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 object_intents = Table(
@@ -366,7 +266,7 @@ object_intents = Table(
     PrimaryKeyConstraint("upload_id", "object_key"),
     # For the check whether an upload is about to create an object.
     Index(None, "object_key", "bucket"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Intents cleared after the end of their upload: its commits can no longer create a node.
@@ -377,14 +277,14 @@ cleared_intents = Table(
     Column("object_key", Utf8(MAX_KEY_BYTES), nullable=False),
     Column("cleared_at", Micros, nullable=False, index=True),
     PrimaryKeyConstraint("upload_id", "object_key"),
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 # Who changed what, and who was refused. Append only, apart from the retention.
 audit_log = Table(
     "audit_log",
     metadata,
-    Column("row_id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("row_id", ROW_ID, primary_key=True, autoincrement=True),
     Column("occurred_at", Micros, nullable=False, index=True),
     # Empty for refused tokens.
     Column("tenant", Exact(128), nullable=False),
@@ -398,7 +298,7 @@ audit_log = Table(
     Index(None, "tenant", "occurred_at"),
     Index(None, "tenant", "subject", "occurred_at"),
     sqlite_autoincrement=True,
-    **_OPTIONS,
+    **OPTIONS,
 )
 
 leases = Table(
@@ -407,5 +307,5 @@ leases = Table(
     Column("name", String(128), primary_key=True),
     Column("holder", String(255), nullable=False),
     Column("expires_at", Micros, nullable=False),
-    **_OPTIONS,
+    **OPTIONS,
 )

@@ -1,0 +1,1 @@
+"""Users, upload jobs, photos, tags and repeatable requests in SQL."""

@@ -1,0 +1,1 @@
+"""Log-ins at a gateway, which are stored on this machine."""

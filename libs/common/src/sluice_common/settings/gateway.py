@@ -1,0 +1,97 @@
+"""Settings of the gateway (docs/gateway.md)."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, field_validator
+from pydantic_settings import NoDecode
+
+from sluice_common.settings.groups import Group, Seconds
+from sluice_core.configuration import ConfigurationError
+
+
+def _items(value: object) -> tuple[str, ...]:
+    """Return the items of a comma-separated list or of a collection."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple | set | frozenset):
+        raise ConfigurationError("must be a list, separated by commas")
+    return tuple(dict.fromkeys(text for item in items if (text := str(item).strip())))
+
+
+def _to_origins(value: object) -> tuple[str, ...]:
+    return tuple(_checked_origin(item) for item in _items(value))
+
+
+def _checked_origin(text: str) -> str:
+    """Return an origin as browsers send it. `*` is none: each origin is named."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError("holds a URL that is not valid") from None
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host or "*" in host or parts.username:
+        raise ConfigurationError("takes URLs such as https://photos.example.com")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError("takes URLs without a path, such as https://photos.example.com")
+    shown = f"[{host}]" if ":" in host else host
+    is_default = port in (None, 80 if parts.scheme == "http" else 443)
+    return f"{parts.scheme}://{shown}" if is_default else f"{parts.scheme}://{shown}:{port}"
+
+
+def _to_networks(value: object) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(item)) for item in _items(value))
+    except ValueError:
+        raise ConfigurationError("takes IP addresses and networks, such as 10.0.0.0/8") from None
+
+
+Origins = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    PlainValidator(_to_origins),
+    PlainSerializer(list, return_type=list[str]),
+]
+Networks = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    PlainValidator(_to_networks),
+    PlainSerializer(list, return_type=list[str]),
+]
+Guesses = Annotated[int, Field(ge=0, le=10**6)]
+
+
+class Gateway(Group):
+    """The HTTP API and its accounts."""
+
+    public_url: str | None = None
+    """URL under which clients reach the gateway, and issuer of its tokens; unset: its address."""
+    origins: Origins = ()
+    """Further origins whose pages may use the API (CORS)."""
+    object_origins: Origins = ()
+    """Origins of the object store, to which pages send photos."""
+    trusted_proxies: Networks = ()
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto count."""
+    environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "local"
+    """Begins the object keys of users."""
+    keys_file: Path | None = None
+    """File with the keys that sign tokens, shared by all replicas; unset: in the data directory."""
+    algorithm: Literal["EdDSA", "RS256"] = "EdDSA"
+    """Of new keys."""
+    key_rotation_days: Annotated[int, Field(ge=1, le=365)] = 30
+    access_token_seconds: Annotated[Seconds, Field(ge=60, le=3600)] = 900.0
+    refresh_token_days: Annotated[PositiveInt, Field(le=365)] = 30
+    """How long a session may be idle."""
+    pair_guesses_per_minute: Guesses = 10
+    """Log-ins to one account from one address; 0 means no limit."""
+    account_guesses_per_minute: Guesses = 60
+    address_guesses_per_minute: Guesses = 300
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_origin(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_origin(value)

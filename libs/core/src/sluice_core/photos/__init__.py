@@ -1,0 +1,1 @@
+"""Photos and the jobs that upload them: states, counts, progress, names. Pure."""

@@ -1,0 +1,139 @@
+"""Changes of photos and their effect on the job. Pure.
+
+The caller holds the lock of the photo's job, so that counts and versions are current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from sluice_core.errors import FailedPrecondition
+from sluice_core.photos.counts import JOB_ENDS
+from sluice_core.photos.model import Photo, UploadJob
+from sluice_core.photos.states import REOPENED, PhotoStatus, Reopening, photo_ended, steps_to
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoChange:
+    """A photo is to enter a state. The guard is (photo id, status): a repeat has no effect."""
+
+    photo_id: str
+    target: PhotoStatus
+    attempt: int | None = None
+    """The attempt that this is news of; None for the current one."""
+    reason: str = ""
+    """Why it FAILED, in UPPER_SNAKE."""
+    detail: str = ""
+    taken_at: float | None = None
+    """When a COMPLETED photo was taken, if it says so. Unix seconds."""
+    trace_parent: str = ""
+
+
+class Outcome(Enum):
+    """What became of a change."""
+
+    APPLIED = auto()
+    REPEATED = auto()
+    """The photo has this status already."""
+    LATE = auto()
+    """The photo is past this state, has ended, or is in a later attempt."""
+    UNPROCESSED = auto()
+    """It is to be COMPLETED, and no processed object is known."""
+    UNKNOWN = auto()
+    """There is no such photo."""
+
+
+def decide(
+    photo: Photo, change: PhotoChange, *, is_processed: bool
+) -> tuple[Outcome, tuple[PhotoStatus, ...]]:
+    """Return what becomes of the change, and the states that the photo enters.
+
+    Args:
+        is_processed: whether the photo has a live node with a processed object. Only then can it be
+            COMPLETED.
+    """
+    if change.attempt is not None and change.attempt != photo.attempt:
+        return Outcome.LATE, ()
+    if change.target is photo.status:
+        return Outcome.REPEATED, ()
+    steps = steps_to(photo.status, change.target)
+    if not steps:
+        return Outcome.LATE, ()
+    if change.target is PhotoStatus.COMPLETED and not is_processed:
+        return Outcome.UNPROCESSED, ()
+    return Outcome.APPLIED, steps
+
+
+def enter(photo: Photo, status: PhotoStatus, change: PhotoChange, now: float) -> Photo:
+    """Return the photo after one step of a decided change."""
+    changed = replace(photo, status=status, version=photo.version + 1, updated_at=now)
+    match status:
+        case PhotoStatus.COMPLETED:
+            return replace(changed, completed_at=now, taken_at=change.taken_at)
+        case PhotoStatus.FAILED:
+            return replace(changed, reason=change.reason, detail=change.detail)
+        case _:
+            return changed
+
+
+def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
+    """Return the FAILED photo in its next attempt, or the photo itself if that has begun.
+
+    Raise `FailedPrecondition` PHOTO_ENDED or PHOTO_NOT_FAILED. That its object is missing (RETRY)
+    or there (REPROCESS) is for the caller to check.
+    """
+    if photo.status is PhotoStatus.FAILED:
+        return replace(
+            photo,
+            status=REOPENED[how],
+            attempt=photo.attempt + 1,
+            version=photo.version + 1,
+            updated_at=now,
+            reason="",
+            detail="",
+            multipart_id="",
+        )
+    if photo.status in (PhotoStatus.COMPLETED, PhotoStatus.CANCELLED):
+        raise photo_ended(photo.status)
+    begun = (
+        photo.status is PhotoStatus.PROCESSING
+        if how is Reopening.REPROCESS
+        else photo.status is not PhotoStatus.PROCESSING
+    )
+    if begun:
+        return photo
+    raise FailedPrecondition(
+        "PHOTO_NOT_FAILED",
+        f"The photo is {photo.status.value}; wait until it has ended.",
+        metadata={"status": photo.status.value},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanges:
+    """A job and its photos after changes, with what each step led to."""
+
+    job: UploadJob
+    photos: Mapping[str, Photo]
+    """The changed ones by their id."""
+    steps: Sequence[Photo]
+    """Every photo as it was after each step, in order."""
+    has_ended: bool
+    """Whether the last open photo ended."""
+
+
+def move(job: UploadJob, steps: Sequence[tuple[PhotoStatus, Photo]], now: float) -> JobChanges:
+    """Return the job after these steps, each a former status and the photo after it."""
+    counts = job.counts
+    for former, photo in steps:
+        counts = counts.moved(former, photo.status)
+    moved = replace(job, counts=counts, version=job.version + 1, updated_at=now)
+    has_ended = moved.status in JOB_ENDS and job.status not in JOB_ENDS
+    if moved.status not in JOB_ENDS:
+        moved = replace(moved, finished_at=None)
+    elif has_ended:
+        moved = replace(moved, finished_at=now)
+    photos = {photo.photo_id: photo for _, photo in steps}
+    return JobChanges(moved, photos, tuple(photo for _, photo in steps), has_ended)

@@ -1,0 +1,62 @@
+"""Catalogue port: refresh tokens, which rotate within families (RFC 9700, 4.14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+
+class RotationState(Enum):
+    ROTATED = auto()
+    UNKNOWN = auto()
+    EXPIRED = auto()
+    REVOKED = auto()
+    """Its family was revoked before."""
+    REUSED = auto()
+    """It was used before: somebody else has it too. The family is revoked now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What became of a token that somebody presented. `user_id`: empty if it is UNKNOWN."""
+
+    state: RotationState
+    user_id: str = ""
+
+
+class RefreshTokenCatalogue(Protocol):
+    """Refresh tokens by the SHA-256 of their text: the catalogue knows no token.
+
+    A log-in begins a family. Each token is good for one rotation, which replaces it. `expires_at`
+    is in Unix seconds of the database's clock, see `ObjectCatalogue.now`.
+    """
+
+    async def begin_family(self, token_hash: bytes, user_id: str, expires_at: float) -> None:
+        """Add the first token of a new family.
+
+        Raise `NotFound` USER_NOT_FOUND, also for a DISABLED user, so that none outlives the status.
+        """
+        ...
+
+    async def rotate_token(
+        self, token_hash: bytes, next_hash: bytes, next_expires_at: float
+    ) -> Rotation:
+        """Replace a token by the next one of its family.
+
+        Of concurrent calls with one token the first is ROTATED; the others are REUSED and revoke
+        the family, so that a thief and the owner both have to log in.
+        """
+        ...
+
+    async def revoke_family(self, token_hash: bytes) -> None:
+        """Revoke the family of this token, used or not. No-op for an unknown token."""
+        ...
+
+    async def revoke_tokens_of(self, user_id: str) -> None:
+        """Revoke every family of the user."""
+        ...
+
+    async def purge_token_families(self, limit: int) -> int:
+        """Delete families whose last token has expired, at most `limit`; return how many."""
+        ...

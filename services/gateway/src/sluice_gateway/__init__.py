@@ -1,0 +1,1 @@
+"""The gateway service: photo uploads of browsers and phones over HTTP."""

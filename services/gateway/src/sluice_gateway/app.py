@@ -1,0 +1,125 @@
+"""The ASGI application: routes, and the layers around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from sluice_core.errors import SluiceError
+from sluice_gateway.auth.routes import auth_routes
+from sluice_gateway.auth.well_known import well_known_routes
+from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.body_limits import BodyLimits
+from sluice_gateway.http.operations import operation_routes
+from sluice_gateway.http.origins import CorsHeaders, OriginCheck
+from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
+from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
+from sluice_gateway.http.routes import SECURITY_SCHEMES, ProblemView
+from sluice_gateway.http.security_headers import SecurityHeaders
+
+VERSION: Final = "1"
+
+
+def build_app(deps: GatewayDeps) -> ASGIApp:
+    """Return the application with all its layers, the outermost last."""
+    options = deps.options
+    app: ASGIApp = _routes(deps)
+    app = BodyLimits(app, options.max_body_bytes, options.max_bodies_bytes, options.body_seconds)
+    app = OriginCheck(
+        app,
+        options.origins,
+        is_keyless=options.is_keyless,
+        loopback_names_only=options.loopback_names_only,
+    )
+    app = RequestContext(app, deps.metrics.http)
+    app = CorsHeaders(app, options.origins)
+    return SecurityHeaders(app, options.object_origins, is_https=options.is_https)
+
+
+def _routes(deps: GatewayDeps) -> FastAPI:
+    app = FastAPI(
+        title="Sluice",
+        version=VERSION,
+        description="Photo uploads for browsers and phones.",
+        openapi_url=None,
+        docs_url=None,  # their pages load scripts of other origins
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(auth_routes(deps.accounts, deps.authentication))
+    routes: list[BaseRoute] = [*operation_routes(deps.metrics.registry, deps.is_ready)]
+    if deps.keys is not None and deps.terms is not None:
+        routes += well_known_routes(deps.keys, deps.terms)
+    app.router.routes.extend(routes)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> dict[str, Any]:
+        return openapi_document(app)
+
+    _answer_errors(app)
+    return app
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document, with problem details in place of FastAPI's own errors."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            openapi_version="3.1.0",
+        )
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = SECURITY_SCHEMES
+        schemas = components.setdefault("schemas", {})
+        template = "#/components/schemas/{model}"
+        problem = ProblemView.model_json_schema(ref_template=template)
+        schemas.update(problem.pop("$defs", {}))
+        schemas["ProblemView"] = problem
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for path in document.get("paths", {}).values():
+            for operation in path.values():
+                operation.get("responses", {}).pop("422", None)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Answer every error of a route as problem details.
+
+    Starlette handles them inside its own layers; `RequestContext` handles the rest.
+    """
+
+    async def answer(request: Request, raised: Exception) -> Response:
+        return answer_of(request.scope, error_of(raised))
+
+    async def answer_invalid(request: Request, raised: Exception) -> Response:
+        assert isinstance(raised, RequestValidationError)
+        return answer_of(request.scope, InvalidRequest(_field_problems(raised.errors())))
+
+    app.add_exception_handler(SluiceError, answer)
+    app.add_exception_handler(HTTPException, answer)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(Exception, answer)
+
+
+def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
+    """Return pydantic's errors without the values, which may be passwords."""
+    return [
+        FieldProblem(
+            ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]),
+            str(error["msg"]),
+        )
+        for error in errors
+    ]

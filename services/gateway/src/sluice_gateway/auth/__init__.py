@@ -1,0 +1,1 @@
+"""Accounts: registration, log-in, and the tokens and keys that prove who calls."""

@@ -1,0 +1,1 @@
+"""HTTP chassis: the server, and what surrounds every request."""

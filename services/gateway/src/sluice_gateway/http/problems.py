@@ -1,0 +1,114 @@
+"""Problem details (RFC 9457) of errors: the HTTP equivalent of `sluice_common.rpc.errors`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from sluice_core.errors import SluiceError
+from sluice_gateway.http.refusals import InvalidRequest
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_MAX_DETAIL_CHARS: Final = 1024
+_MAX_METADATA_ENTRIES: Final = 16
+_MAX_VALUE_CHARS: Final = 256
+
+_BY_CODE: Final[Mapping[str, int]] = {
+    "INVALID_ARGUMENT": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "FAILED_PRECONDITION": 409,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "DATA_LOSS": 422,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+_BY_REASON: Final[Mapping[str, int]] = {
+    "METHOD_NOT_ALLOWED": 405,
+    "MESSAGE_STALLED": 408,
+    "MESSAGE_TOO_LARGE": 413,
+    "METADATA_TOO_LARGE": 431,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+}
+"""Reasons for which HTTP has a more exact status than that of their gRPC code."""
+_LAST_OF_CONNECTION: Final = frozenset({408, 413, 431})
+"""The rest of such a request is not read, so its connection cannot serve another."""
+
+
+def http_status(error: SluiceError) -> int:
+    """Return the HTTP status of an error."""
+    if error.reason in _BY_REASON:
+        return _BY_REASON[error.reason]
+    if error.code == "INVALID_ARGUMENT" and error.field is not None:
+        return 422
+    return _BY_CODE[error.code]
+
+
+def problem_of(error: SluiceError, request_id: str, trace_id: str) -> dict[str, Any]:
+    """Return the members of the problem document; long text is cut.
+
+    `log_detail` is not sent: the request id identifies its log line.
+    """
+    status = http_status(error)
+    problem: dict[str, Any] = {
+        "type": f"urn:sluice:reason:{error.reason}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.message[:_MAX_DETAIL_CHARS],
+        "reason": error.reason,
+        "requestId": request_id,
+        "traceId": trace_id,
+    }
+    if isinstance(error, InvalidRequest):
+        problem["errors"] = [
+            {"field": each.field, "detail": each.detail[:_MAX_DETAIL_CHARS]}
+            for each in error.problems
+        ]
+    elif error.field is not None:
+        problem["errors"] = [{"field": error.field, "detail": problem["detail"]}]
+    if error.retry_after_seconds is not None:
+        problem["retryAfterSeconds"] = max(error.retry_after_seconds, 0.0)
+    if error.metadata:
+        entries = list(error.metadata.items())[:_MAX_METADATA_ENTRIES]
+        problem["metadata"] = {
+            key[:_MAX_VALUE_CHARS]: value[:_MAX_VALUE_CHARS] for key, value in entries
+        }
+    return problem
+
+
+def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Response:
+    """Return the answer for an error, with the headers that belong to its status."""
+    problem = problem_of(error, request_id, trace_id)
+    status: int = problem["status"]
+    headers = {"cache-control": "no-store"}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = challenge(error.reason)
+    if error.retry_after_seconds is not None:
+        # Whole seconds, rounded up: a retry after exactly this time is not too early.
+        headers["retry-after"] = str(math.ceil(max(error.retry_after_seconds, 0.0)))
+    if "allow" in error.metadata and status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = error.metadata["allow"]
+    if status in _LAST_OF_CONNECTION:
+        headers["connection"] = "close"
+    # ASCII: a name in an error may hold what UTF-8 cannot encode.
+    content = json.dumps(problem, separators=(",", ":")).encode("ascii")
+    return Response(content, status, headers, MEDIA_TYPE)
+
+
+def challenge(reason: str) -> str:
+    """Return `WWW-Authenticate` (RFC 6750, 3): no error code without credentials."""
+    if reason == "NO_CREDENTIALS":
+        return 'Bearer realm="sluice"'
+    return 'Bearer realm="sluice", error="invalid_token"'

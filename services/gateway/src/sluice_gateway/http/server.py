@@ -1,0 +1,141 @@
+"""uvicorn inside a process that has its own event loop, signals and logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
+from sluice_gateway.http.protocol import LimitedProtocol
+
+DRAIN_SECONDS: Final = 5
+"""Time for requests in progress after a stop; then they are cancelled."""
+KEEP_ALIVE_SECONDS: Final = 20
+"""How long an idle connection stays open: above the polling interval of clients."""
+MAX_WEBSOCKET_MESSAGE_BYTES: Final = 64 * 1024
+_BACKLOG: Final = 2048
+
+ContextSource = Callable[[], ssl.SSLContext]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How connections are accepted.
+
+    trusted_proxies: addresses or networks of proxies whose `X-Forwarded-For` and
+    `X-Forwarded-Proto` count; without any, the peer of the connection is the client.
+    """
+
+    trusted_proxies: Sequence[str] = ()
+
+
+class _EmbeddedServer(Server):
+    """uvicorn's server without its own handling of signals."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.is_listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+@asynccontextmanager
+async def serving_http(
+    listener: socket.socket,
+    app: ASGIApp,
+    options: HttpOptions,
+    tls: ContextSource | None = None,
+) -> AsyncIterator[None]:
+    """Serve `app` inside the block.
+
+    At the end new connections are refused, and requests in progress get `DRAIN_SECONDS`. Streams
+    have to watch the stop event of the process themselves: uvicorn waits for their ends.
+
+    Args:
+        listener: see `bind`; it is closed at the end.
+        tls: returns the context of a new connection; None for plain text.
+    """
+    # It logs whatever strangers send, at `warning`.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    server = _EmbeddedServer(_config(app, options, tls))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve([listener]), name="http")
+        try:
+            await server.is_listening.wait()
+            yield
+        finally:
+            server.should_exit = True
+
+
+def _config(app: ASGIApp, options: HttpOptions, tls: ContextSource | None) -> Config:
+    proxies = list(options.trusted_proxies)
+    return Config(
+        app,
+        http=LimitedProtocol,
+        ws="auto",
+        ws_max_size=MAX_WEBSOCKET_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a small message may inflate to a large one
+        lifespan="off",  # the composition root opens and closes what the application uses
+        log_config=None,
+        access_log=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        ssl_context_factory=None if tls is None else lambda _config, _default: following(tls),
+        # A request must not inherit what the task that accepted its connection has bound.
+        reset_contextvars=True,
+    )
+
+
+def following(tls: ContextSource) -> ssl.SSLContext:
+    """Return a context whose handshakes use the newest certificate of `tls`.
+
+    asyncio takes one context for the life of a listener. The callback runs for every handshake,
+    also without a server name, and may exchange the context.
+    """
+    context = tls()
+
+    def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = tls()
+
+    context.sni_callback = choose
+    return context
+
+
+def bind(setting: str, address: Address) -> socket.socket:
+    """Return a listener on an address; connections wait until it is served.
+
+    Args:
+        setting: the name of the setting with the address, for the error.
+
+    Raise `ConfigurationError` if the address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)[0]
+        host, port = found[4][:2]
+        return socket.create_server((str(host), int(port)), family=family, backlog=_BACKLOG)
+    except OSError:
+        raise ConfigurationError(
+            f"{setting}: cannot listen on {address}; is another server running there?"
+        ) from None

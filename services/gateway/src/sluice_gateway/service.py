@@ -1,0 +1,90 @@
+"""The gateway process: command line and lifecycle."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+from sluice_common.backends.storage import open_database_catalogue
+from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
+from sluice_common.rpc.host import METRICS, process_name, traced
+from sluice_common.security.exposure import check_exposure
+from sluice_common.security.tls.servers import open_server_tls
+from sluice_common.settings import SluiceSettings
+from sluice_common.telemetry.exposition import exposing
+from sluice_core.combinations import CatalogueKind
+from sluice_core.configuration import ConfigurationError
+from sluice_gateway.app import build_app
+from sluice_gateway.bootstrap import open_gateway
+from sluice_gateway.http.server import HttpOptions, bind, serving_http
+from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.settings import gateway_options
+
+ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
+SERVICE_NAME: Final = "sluice.gateway"
+"""Name of the HTTP API where services are listed by name."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the process until it stops and return the exit code.
+
+    Args:
+        arguments: without the program's name.
+    """
+    parser = service_parser(
+        "sluice-gateway", "Serve the HTTP API of photo uploads for browsers and phones."
+    )
+    add_ready_file(parser)
+    return run_command(parser, arguments, _main)
+
+
+def check_settings(settings: SluiceSettings) -> None:
+    """Raise `ConfigurationError` for settings with which a gateway cannot run on its own."""
+    combination = settings.supported_combination
+    if settings.catalogue is CatalogueKind.OFF:
+        raise ConfigurationError(
+            f"{combination.name!r} has no catalogue, in which a gateway keeps users and photos; "
+            "set SLUICE_CATALOGUE"
+        )
+
+
+async def _main(
+    settings: SluiceSettings, arguments: argparse.Namespace, stop: asyncio.Event
+) -> None:
+    check_settings(settings)
+    check_exposure(
+        settings,
+        rpc={ADDRESS: settings.gateway_address},
+        services=(SERVICE_NAME,),
+        metrics={METRICS: settings.metrics_address},
+    )
+    metrics = GatewayMetrics()
+    tls = open_server_tls(settings.tls, metrics.registry)
+    contexts = None if tls is None else tls.https_contexts()
+    ready = asyncio.Event()
+
+    async def is_ready() -> bool:
+        return ready.is_set()
+
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        await enter(traced(settings, "sluice-gateway", process_name()))
+        catalogue = await enter(open_database_catalogue(settings))
+        assert catalogue is not None, "check_settings requires one"
+        listener = stack.enter_context(bind(ADDRESS, settings.gateway_address))
+        address = settings.gateway_address.with_port(listener.getsockname()[1])
+        options = gateway_options(settings, address)
+        deps = await enter(open_gateway(settings, options, catalogue, metrics, is_ready))
+        await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
+        http = HttpOptions(options.trusted_proxies)
+        await enter(serving_http(listener, build_app(deps), http, contexts))
+        await asyncio.to_thread(announce, "gateway", address, arguments.ready_file)
+        ready.set()
+        try:
+            await stop.wait()
+        finally:
+            # First the probes learn it, so that no new requests arrive during the drain.
+            ready.clear()

@@ -1,0 +1,68 @@
+"""Conversion of the process settings to the options of the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sluice_common.process.data_dir import DataDir
+from sluice_common.settings import SluiceSettings
+from sluice_common.settings.security import AuthMode
+from sluice_core.addresses import Address
+from sluice_gateway.auth.guess_limits import GuessRates
+from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
+from sluice_gateway.options import GatewayOptions
+
+_DAY_SECONDS = 24 * 3600.0
+DEFAULT_AUDIENCE = "sluice"
+PUBLISH_SECONDS = 600.0
+"""Twice as long as verifiers keep the keys."""
+
+
+def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOptions:
+    """Return the options of the settings.
+
+    Args:
+        address: where the gateway listens; its public URL unless one is set.
+    """
+    gateway, auth = settings.gateway, settings.auth
+    scheme = "http" if settings.tls.cert_file is None else "https"
+    issuer = gateway.public_url or f"{scheme}://{address}"
+    is_keyless = auth.mode is AuthMode.NONE
+    return GatewayOptions(
+        issuer=issuer,
+        audience=auth.audience or DEFAULT_AUDIENCE,
+        tenant_claim=auth.tenant_claim,
+        # Tokens of this gateway are of use where the gRPC services accept them.
+        has_accounts=is_keyless or auth.issuer == issuer,
+        is_keyless=is_keyless,
+        loopback_names_only=is_keyless and address.is_loopback,
+        is_https=issuer.startswith("https://"),
+        origins=gateway.origins,
+        object_origins=gateway.object_origins,
+        trusted_proxies=gateway.trusted_proxies,
+        access_token_seconds=gateway.access_token_seconds,
+        refresh_token_seconds=gateway.refresh_token_days * _DAY_SECONDS,
+        guess_rates=GuessRates(
+            per_pair=gateway.pair_guesses_per_minute,
+            per_account=gateway.account_guesses_per_minute,
+            per_address=gateway.address_guesses_per_minute,
+        ),
+        home_prefix=f"{gateway.environment}/",
+        home_bucket=settings.bucket,
+    )
+
+
+def rotation_policy(settings: SluiceSettings) -> RotationPolicy:
+    """Return when the signing keys change."""
+    gateway = settings.gateway
+    return RotationPolicy(
+        Algorithm(gateway.algorithm),
+        rotation_seconds=gateway.key_rotation_days * _DAY_SECONDS,
+        publish_seconds=PUBLISH_SECONDS,
+        token_seconds=gateway.access_token_seconds,
+    )
+
+
+def keys_file(settings: SluiceSettings) -> Path:
+    """Return the file with the signing keys."""
+    return settings.gateway.keys_file or DataDir(settings.data_dir).gateway_keys

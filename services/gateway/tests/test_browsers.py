@@ -1,0 +1,252 @@
+"""What pages in a browser may do: hosts, origins, CORS, and headers of answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from sluice_gateway.http.origins import normalized_origin
+from sluice_gateway.http.security_headers import SecurityHeaders
+from support.gateway import ANN, Gateway, Reply, running_gateway
+
+PANEL = "https://photos.example.com"
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A gateway with keys that pages of another origin may use."""
+    async with running_gateway(
+        tmp_path,
+        change=lambda options: replace(
+            options, is_keyless=False, loopback_names_only=False, origins=(PANEL,)
+        ),
+    ) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "0.0.0.0",
+        "127.0.0.1@evil.example",
+        "[::2]",
+        "",
+        "127.0.0.1:x",
+    ],
+)
+async def test_keyless_server_refuses_foreign_hosts(gateway: Gateway, host: str) -> None:
+    """A page under a name that resolves to 127.0.0.1 is of the same origin as the server."""
+    reply = await gateway.get("/api/auth/me", host=host)
+    assert (reply.status, reply.reason) == (403, "HOST_NOT_ALLOWED")
+
+
+async def test_keyless_server_refuses_a_missing_host(gateway: Gateway) -> None:
+    answer = await gateway.raw(b"GET /api/auth/me HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:1", "[::1]:8080"]
+)
+async def test_keyless_server_answers_to_loopback_names(gateway: Gateway, host: str) -> None:
+    assert (await gateway.get("/api/auth/me", host=host)).status == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "file://"]
+)
+async def test_keyless_server_refuses_foreign_origins(gateway: Gateway, origin: str) -> None:
+    for method, path in (("GET", "/api/auth/me"), ("POST", "/api/auth/login")):
+        reply = await gateway.call(method, path, headers={"origin": origin})
+        assert (reply.status, reply.reason) == (403, "ORIGIN_NOT_ALLOWED")
+
+
+async def test_own_pages_may_use_a_keyless_server(gateway: Gateway) -> None:
+    reply = await gateway.get("/api/auth/me", origin=gateway.url)
+    assert reply.status == 200
+    assert "access-control-allow-origin" not in reply.headers
+
+
+async def test_server_with_keys_takes_any_host(shared: Gateway) -> None:
+    """Its name is the deployment's; who has no token gets nothing under any name."""
+    assert (await shared.get("/healthz", host="photos.example.com")).status == 200
+    reply = await shared.get("/api/auth/me", host="photos.example.com")
+    assert (reply.status, reply.reason) == (401, "NO_CREDENTIALS")
+    assert reply.headers["www-authenticate"] == 'Bearer realm="sluice"'
+
+
+async def test_configured_origin_gets_cors(shared: Gateway) -> None:
+    for path in ("/healthz", "/nowhere", "/api/auth/me"):
+        headers = (await shared.get(path, origin=PANEL)).headers
+        assert headers["access-control-allow-origin"] == PANEL
+        assert "X-Trace-Id" in headers["access-control-expose-headers"]
+        assert "access-control-allow-credentials" not in headers
+        assert headers["vary"] == "origin"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        f"{PANEL}.evil.example",
+        f"{PANEL}:444",
+        "http://photos.example.com",
+    ],
+)
+async def test_other_origins_get_no_cors(shared: Gateway, origin: str) -> None:
+    reply = await shared.post("/api/auth/login", ANN, origin=origin)
+    assert reply.reason == "WRONG_CREDENTIALS"
+    assert not any(name.startswith("access-control-") for name in reply.headers)
+    assert reply.headers["vary"] == "origin", "a cache must not give it to others"
+
+
+async def test_preflight_of_a_configured_origin_passes(shared: Gateway) -> None:
+    reply = await _preflight(shared, PANEL)
+    assert reply.status == 204
+    assert reply.headers["access-control-allow-origin"] == PANEL
+    assert "authorization" in reply.headers["access-control-allow-headers"]
+    assert "*" not in "".join(reply.headers.values())
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "*"])
+async def test_preflight_of_another_origin_fails(shared: Gateway, origin: str) -> None:
+    reply = await _preflight(shared, origin)
+    assert (reply.status, reply.reason) == (403, "ORIGIN_NOT_ALLOWED")
+    assert not any(name.startswith("access-control-") for name in reply.headers)
+
+
+async def test_preflight_of_own_pages_passes(gateway: Gateway) -> None:
+    """Browsers send none for the same origin; some proxies do."""
+    assert (await _preflight(gateway, gateway.url)).status == 204
+
+
+async def test_pages_can_read_every_refusal(shared: Gateway) -> None:
+    """Also those of the layers around the routes."""
+    body = BytesIO(b" " * (1024 * 1024 + 1))
+    reply = await shared.call("POST", "/api/auth/login", data=body, headers={"origin": PANEL})
+    assert reply.reason == "MESSAGE_TOO_LARGE"
+    assert reply.headers["access-control-allow-origin"] == PANEL
+
+
+async def test_two_origins_get_no_cors(shared: Gateway) -> None:
+    headers = [("origin", PANEL), ("origin", PANEL)]
+    reply = await shared.call("GET", "/healthz", headers=headers)
+    assert "access-control-allow-origin" not in reply.headers
+
+
+async def _preflight(gateway: Gateway, origin: str) -> Reply:
+    return await gateway.call(
+        "OPTIONS",
+        "/api/auth/login",
+        headers={
+            "origin": origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/nowhere", "/openapi.json", "/.well-known/jwks.json"]
+)
+async def test_every_answer_limits_browsers(gateway: Gateway, path: str) -> None:
+    headers = (await gateway.get(path)).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert "server" not in headers
+    assert "strict-transport-security" not in headers
+
+
+async def test_https_gateway_demands_https(tmp_path: Path) -> None:
+    async with running_gateway(
+        tmp_path, change=lambda options: replace(options, is_https=True)
+    ) as gateway:
+        headers = (await gateway.get("/healthz")).headers
+    assert headers["strict-transport-security"] == "max-age=31536000"
+
+
+async def test_answers_about_users_are_not_cached(gateway: Gateway) -> None:
+    session = await gateway.register()
+    reply = await gateway.get("/api/auth/me", session["token"])
+    assert reply.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://A.example", "https://a.example"),
+        ("https://a.example:443", "https://a.example"),
+        ("http://a.example:80", "http://a.example"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("https://a.example/", None),
+        ("https://u@a.example", None),
+        ("https://a.example?", None),
+        ("https://a.example:x", None),
+        ("ftp://a.example", None),
+        ("null", None),
+        ("https://", None),
+        ("https://[::1", None),
+    ],
+)
+def test_origin_is_normalized(text: str, origin: str | None) -> None:
+    assert normalized_origin(text) == origin
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8"])
+async def test_pages_run_their_own_scripts_only(kind: str) -> None:
+    """The panel sends photos to the store, and shows thumbnails from there."""
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("<p>", media_type=kind)(scope, receive, send)
+
+    app = SecurityHeaders(page, ("https://store.example",))
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "GET", "headers": []}, _nothing, send)
+    headers = {name: value.decode() for name, value in sent[0]["headers"]}
+    rules = dict(
+        rule.strip().partition(" ")[::2] for rule in headers[b"content-security-policy"].split(";")
+    )
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == "'self'"
+    assert rules["connect-src"] == "'self' https://store.example"
+    assert "https://store.example" in rules["img-src"]
+    assert rules["frame-ancestors"] == "'none'"
+    assert "unsafe" not in headers[b"content-security-policy"]
+
+
+async def _nothing() -> Message:
+    raise AssertionError("a page needs no body")
+
+
+async def test_header_of_a_handler_stays() -> None:
+    """Such as the lifetime of the published keys."""
+
+    async def keys(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("", headers={"cache-control": "public"})(scope, receive, send)
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await SecurityHeaders(keys)({"type": "http", "method": "GET", "headers": []}, _nothing, send)
+    values = [value for name, value in sent[0]["headers"] if name == b"cache-control"]
+    assert values == [b"public"]

@@ -1,0 +1,152 @@
+"""Settings of the gateway, and the process that they configure."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sluice_common.settings import load_settings
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
+from sluice_gateway.service import check_settings
+from sluice_gateway.settings import gateway_options, keys_file, rotation_policy
+from support.environment import process_environment
+from support.gateway import ANN, running_gateway
+from support.openid_server import OpenIdClient, openid_server
+
+HERE = Address("127.0.0.1", 8080)
+USER = OpenIdClient("phone", "s3cret", "acme", frozenset({"photos:read"}))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLUICE_AUTH__MODE", "SLUICE_AUTH__ISSUER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_keyless_gateway_answers_to_loopback_names() -> None:
+    options = gateway_options(load_settings(), HERE)
+    assert options.issuer == "http://127.0.0.1:8080"
+    assert options.is_keyless
+    assert options.loopback_names_only
+    assert options.has_accounts
+    assert not options.is_https
+
+
+def test_gateway_that_is_the_issuer_has_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_AUTH__MODE", "jwt")
+    monkeypatch.setenv("SLUICE_AUTH__ISSUER", "https://photos.example.com")
+    monkeypatch.setenv("SLUICE_AUTH__AUDIENCE", "photos")
+    monkeypatch.setenv("SLUICE_GATEWAY__PUBLIC_URL", "https://Photos.example.com:443/")
+    options = gateway_options(load_settings(), HERE)
+    assert options.issuer == "https://photos.example.com"
+    assert options.audience == "photos"
+    assert options.has_accounts
+    assert options.is_https
+    assert not options.is_keyless
+
+
+def test_gateway_behind_another_issuer_has_no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_AUTH__MODE", "jwt")
+    monkeypatch.setenv("SLUICE_AUTH__ISSUER", "https://id.example.com")
+    monkeypatch.setenv("SLUICE_AUTH__AUDIENCE", "photos")
+    assert not gateway_options(load_settings(), HERE).has_accounts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PUBLIC_URL", "photos.example.com"),
+        ("PUBLIC_URL", "https://photos.example.com/api"),
+        ("ORIGINS", "*"),
+        ("ORIGINS", "https://*.example.com"),
+        ("ORIGINS", "https://a.example, null"),
+        ("ORIGINS", "https://a.example/path"),
+        ("ORIGINS", "https://[::1"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("ALGORITHM", "HS256"),
+        ("ALGORITHM", "none"),
+        ("ACCESS_TOKEN_SECONDS", "86400"),
+        ("ENVIRONMENT", "../x"),
+        ("ENVIRONMENT", ""),
+        ("KEY_ROTATION_DAYS", "0"),
+    ],
+)
+def test_bad_setting_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"SLUICE_GATEWAY__{name}", value)
+    if not value:
+        assert load_settings().gateway.environment == "local", "empty is unset"
+        return
+    with pytest.raises(ConfigurationError, match=f"SLUICE_GATEWAY__{name}"):
+        load_settings()
+
+
+def test_origins_are_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_GATEWAY__ORIGINS", "https://A.example:443/, http://[::1]:3000,")
+    assert load_settings().gateway.origins == ("https://a.example", "http://[::1]:3000")
+
+
+def test_keys_lie_in_the_data_directory_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    assert keys_file(settings) == tmp_path / "auth" / "gateway-keys.json"
+    monkeypatch.setenv("SLUICE_GATEWAY__KEYS_FILE", str(tmp_path / "shared"))
+    assert keys_file(load_settings(data_dir=tmp_path)) == tmp_path / "shared"
+    assert rotation_policy(settings).rotation_seconds == 30 * 24 * 3600
+
+
+def test_gateway_needs_a_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "COORDINATION": "memory",
+        "OBJECTS": "discard",
+        "EVENTS": "off",
+        "CATALOGUE": "off",
+    }.items():
+        monkeypatch.setenv(f"SLUICE_{name}", value)
+    with pytest.raises(ConfigurationError, match="SLUICE_CATALOGUE"):
+        check_settings(load_settings())
+
+
+def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sluice_gateway"],
+        env=process_environment(
+            {
+                "SLUICE_GATEWAY_ADDRESS": "0.0.0.0:0",
+                "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
+                "SLUICE_DATA_DIR": str(tmp_path),
+            }
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "SLUICE_GATEWAY_ADDRESS is not a loopback address" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_tokens_of_another_issuer_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tenant is the token's; the gateway's own accounts are off."""
+    with openid_server("photos", USER) as provider:
+        monkeypatch.setenv("SLUICE_AUTH__MODE", "jwt")
+        monkeypatch.setenv("SLUICE_AUTH__ISSUER", provider.issuer)
+        monkeypatch.setenv("SLUICE_AUTH__AUDIENCE", "photos")
+        token = await asyncio.to_thread(provider.token, USER, "photos:read")
+        async with running_gateway(tmp_path, settings=load_settings(data_dir=tmp_path)) as gateway:
+            me = (await gateway.get("/api/auth/me", token)).json()
+            assert (me["userId"], me["tenant"]) == ("phone", "acme")
+            assert me["scopes"] == ["photos:read"]
+            assert (await gateway.get("/api/auth/me")).reason == "NO_CREDENTIALS"
+            for path in ("register", "login"):
+                reply = await gateway.post(f"/api/auth/{path}", ANN)
+                assert (reply.status, reply.reason) == (501, "ACCOUNTS_DISABLED")
+            assert (await gateway.get("/.well-known/jwks.json")).status == 404

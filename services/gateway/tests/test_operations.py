@@ -1,0 +1,103 @@
+"""Probes, metrics and the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from support.gateway import ANN, Gateway, running_gateway
+from support.waiting import until
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/healthz", b"alive\n"),
+        ("/readyz", b"ready\n"),
+        ("/actuator/health", b'{"status":"UP"}'),
+        ("/actuator/health/liveness", b'{"status":"UP"}'),
+        ("/actuator/health/readiness", b'{"status":"UP"}'),
+    ],
+)
+async def test_probe_answers(gateway: Gateway, path: str, body: bytes) -> None:
+    reply = await gateway.get(path)
+    assert (reply.status, reply.content) == (200, body)
+    assert (await gateway.call("HEAD", path)).status == 200
+
+
+async def test_gateway_that_is_not_ready_says_so(gateway: Gateway) -> None:
+    gateway.ready[0] = False
+    assert (await gateway.get("/readyz")).status == 503
+    health = await gateway.get("/actuator/health")
+    assert (health.status, health.json()) == (503, {"status": "OUT_OF_SERVICE"})
+    assert (await gateway.get("/healthz")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/actuator/prometheus"])
+async def test_metrics_are_exported(gateway: Gateway, path: str) -> None:
+    await gateway.register()
+    text = (await gateway.get(path)).content.decode()
+    assert (
+        'http_server_requests_seconds_bucket{le="10.0",method="POST",status="201",'
+        'uri="/api/auth/register"} 1.0'
+    ) in text
+    assert 'sluice_gateway_sessions_total{kind="register",outcome="created"} 1.0' in text
+    assert "sluice_gateway_signing_keys 1.0" in text
+
+
+async def test_openapi_documents_every_route(gateway: Gateway) -> None:
+    document = (await gateway.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    routes = {f"{method} {path}" for path, each in document["paths"].items() for method in each}
+    assert routes == {
+        "post /api/auth/register",
+        "post /api/auth/login",
+        "post /api/auth/refresh",
+        "post /api/auth/logout",
+        "get /api/auth/me",
+    }
+    for operation in (one for each in document["paths"].values() for one in each.values()):
+        assert "422" not in operation["responses"], "FastAPI's own error is never answered"
+        problem = operation["responses"]["default"]["content"]["application/problem+json"]
+        assert problem["schema"] == {"$ref": "#/components/schemas/ProblemView"}
+    assert document["paths"]["/api/auth/me"]["get"]["security"] == [{"bearer": []}]
+
+
+async def test_openapi_refers_to_existing_schemas(gateway: Gateway) -> None:
+    document = (await gateway.get("/openapi.json")).json()
+
+    def references(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [each for inner in value.values() for each in references(inner)]
+        if isinstance(value, list):
+            return [each for inner in value for each in references(inner)]
+        return []
+
+    found = references(document)
+    assert found
+    for reference in found:
+        at: Any = document
+        for name in reference.removeprefix("#/").split("/"):
+            at = at[name]
+
+
+async def test_stop_lets_a_request_finish(tmp_path: Path) -> None:
+    """A registration takes a while; the end of the server waits for it."""
+    async with aiohttp.ClientSession() as client:
+        async with running_gateway(tmp_path, even_seconds=0.5) as gateway:
+            url = f"{gateway.url}/api/auth/register"
+            register = asyncio.create_task(_status(client, url))
+            await until(lambda: gateway.catalogue.find_user(ANN["email"]))
+            assert not register.done()
+        assert await register == 201
+
+
+async def _status(client: aiohttp.ClientSession, url: str) -> int:
+    async with client.post(url, json=ANN) as answer:
+        await answer.read()
+        return answer.status

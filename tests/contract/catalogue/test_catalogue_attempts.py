@@ -1,0 +1,137 @@
+"""Catalogue contract for attempts of photos and their multipart uploads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sluice_core.errors import FailedPrecondition, NotFound
+from sluice_core.photos.changes import Outcome
+from sluice_core.photos.counts import JobStatus
+from sluice_core.photos.states import PhotoStatus, Reopening
+from sluice_core.ports.gateway import GatewayCatalogue
+from sluice_core.ports.photos import UploadPart
+from support.commits import TENANT
+from support.photo_jobs import (
+    ANN,
+    change_photo,
+    commit_object,
+    create_photo,
+    names_of,
+    photo_events,
+    process_object,
+)
+
+S = PhotoStatus
+O = Outcome  # noqa: E741
+
+
+async def test_a_retried_photo_starts_again(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await catalogue.set_multipart(photo.photo_id, 1, "m-1")
+    await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(1, 5, "e")])
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    result = await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+    assert result.outcome is O.APPLIED
+    assert result.photo == await catalogue.get_photo(ANN, photo.photo_id)
+    assert result.job == await catalogue.get_job(ANN, photo.job_id)
+    assert result.photo is not None
+    assert result.job is not None
+    assert (result.photo.status, result.photo.attempt) == (S.QUEUED, 2)
+    assert (result.photo.reason, result.photo.multipart_id) == ("", "")
+    assert (result.job.status, result.job.finished_at) == (JobStatus.QUEUED, None)
+    assert not await catalogue.upload_parts(photo.photo_id)
+    again = await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+    assert (again.outcome, again.photo) == (O.REPEATED, result.photo)
+    assert names_of(await photo_events(catalogue, photo.node_id)) == [
+        "PhotoQueued",
+        "PhotoFailed",
+        "PhotoQueued",
+    ]
+
+
+async def test_late_news_of_a_former_attempt_is_ignored(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+    assert await change_photo(catalogue, photo, S.FAILED, attempt=1, reason="WHY") is O.LATE
+    assert await change_photo(catalogue, photo, S.FAILED, attempt=2, reason="WHY") is O.APPLIED
+    ends = [
+        name
+        for name in names_of(await photo_events(catalogue, photo.job_id))
+        if name == "UploadJobCompleted"
+    ]
+    assert len(ends) == 2
+
+
+async def test_only_a_photo_without_a_node_is_uploaded_again(
+    catalogue: GatewayCatalogue,
+) -> None:
+    """A node id is never committed twice (rule 19)."""
+    photo = await create_photo(catalogue)
+    await commit_object(catalogue, photo)
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match="OBJECT_EXISTS"):
+            await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+        await catalogue.delete_node(TENANT, photo.node_id)
+
+
+async def test_only_a_photo_with_an_object_is_processed_again(
+    catalogue: GatewayCatalogue,
+) -> None:
+    photo = await create_photo(catalogue)
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    with pytest.raises(FailedPrecondition, match="OBJECT_MISSING"):
+        await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.REPROCESS)
+    await process_object(catalogue, photo)
+    result = await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.REPROCESS)
+    assert result.photo is not None
+    assert (result.photo.status, result.photo.attempt) == (S.PROCESSING, 2)
+    assert await change_photo(catalogue, photo, S.COMPLETED) is O.APPLIED
+
+
+async def test_the_first_multipart_of_an_attempt_stays(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    answers = await asyncio.gather(
+        *(catalogue.set_multipart(photo.photo_id, 1, f"m-{n}") for n in range(5))
+    )
+    assert len(set(answers)) == 1
+    found = await catalogue.get_photo(ANN, photo.photo_id)
+    assert (found.multipart_id, found.version) == (answers[0], 1)
+
+
+async def test_recorded_parts_replace_former_ones(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await catalogue.record_upload_parts(
+        photo.photo_id, 1, [UploadPart(2, 6, "b"), UploadPart(1, 5, "a")]
+    )
+    await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(2, 7, "c")])
+    await catalogue.record_upload_parts(photo.photo_id, 1, [])
+    assert list(await catalogue.upload_parts(photo.photo_id)) == [
+        UploadPart(1, 5, "a"),
+        UploadPart(2, 7, "c"),
+    ]
+
+
+async def test_parts_are_forgotten_with_the_upload(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(1, 5, "a")])
+    await change_photo(catalogue, photo, S.UPLOADING)
+    assert len(await catalogue.upload_parts(photo.photo_id)) == 1
+    await change_photo(catalogue, photo, S.PROCESSING)
+    assert not await catalogue.upload_parts(photo.photo_id)
+
+
+async def test_an_ended_upload_takes_no_parts(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    with pytest.raises(FailedPrecondition, match="PHOTO_ENDED"):
+        await catalogue.set_multipart(photo.photo_id, 2, "m-2")
+    with pytest.raises(NotFound, match="PHOTO_NOT_FOUND"):
+        await catalogue.set_multipart("ph_none", 1, "m-2")
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    with pytest.raises(FailedPrecondition, match="PHOTO_ENDED"):
+        await catalogue.set_multipart(photo.photo_id, 1, "m-2")
+    with pytest.raises(FailedPrecondition, match="PHOTO_ENDED"):
+        await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(1, 5, "a")])

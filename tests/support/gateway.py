@@ -1,0 +1,173 @@
+"""A gateway that serves on a real socket of this process, and clients for it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from starlette.types import ASGIApp
+
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_backends.sql.migrate import migrate
+from sluice_common.settings import SluiceSettings, load_settings
+from sluice_core.addresses import Address
+from sluice_gateway.app import build_app
+from sluice_gateway.bootstrap import open_gateway
+from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.server import HttpOptions, bind, serving_http
+from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.options import GatewayOptions
+from sluice_gateway.settings import gateway_options
+
+ANN = {"email": "ann@example.com", "password": "correct horse"}
+BOB = {"email": "bob@example.com", "password": "battery staple"}
+
+Change = Callable[[GatewayOptions], GatewayOptions]
+
+
+@dataclass
+class Reply:
+    """An answer: status, headers in lower case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    @property
+    def reason(self) -> str:
+        """The stable reason of a problem document."""
+        assert self.headers["content-type"] == "application/problem+json", self.content
+        document = self.json()
+        assert document["status"] == self.status
+        assert document["requestId"] == self.headers["x-request-id"]
+        assert document["traceId"] == self.headers["x-trace-id"]
+        return str(document["reason"])
+
+
+@dataclass
+class Gateway:
+    """A running gateway. `ready`: what its probes answer."""
+
+    address: Address
+    deps: GatewayDeps
+    catalogue: SqlCatalogue
+    database: Path
+    http: aiohttp.ClientSession
+    ready: list[bool] = field(default_factory=lambda: [True])
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    async def call(self, method: str, path: str, **named: Any) -> Reply:
+        """Send a request; return its answer."""
+        async with self.http.request(method, self.url + path, **named) as answer:
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            return Reply(answer.status, headers, await answer.read())
+
+    async def get(self, path: str, token: str | None = None, **headers: str) -> Reply:
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return await self.call("GET", path, headers=headers)
+
+    async def post(self, path: str, body: Any, **headers: str) -> Reply:
+        return await self.call("POST", path, json=body, headers=headers)
+
+    async def register(self, credentials: Mapping[str, str] = ANN) -> Any:
+        """Register, and return the session."""
+        reply = await self.post("/api/auth/register", credentials)
+        assert reply.status == 201, reply.content
+        return reply.json()
+
+    async def raw(self, *pieces: bytes, seconds: float = 20.0) -> bytes:
+        """Send bytes on a connection of their own; return all that comes until it ends."""
+        reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            return await received(reader, seconds)
+        finally:
+            writer.close()
+
+
+async def received(reader: asyncio.StreamReader, seconds: float = 20.0) -> bytes:
+    """Return all that comes until the connection ends, also when a reset ends it."""
+    content = b""
+    async with asyncio.timeout(seconds):
+        try:
+            while piece := await reader.read(65536):
+                content += piece
+        except ConnectionResetError:
+            pass
+    return content
+
+
+async def new_catalogue(folder: Path) -> Path:
+    """Return the file of an empty, migrated catalogue."""
+    template = _template()
+    if not template.exists():
+        await migrate(f"sqlite:///{template}")
+    return Path(shutil.copy(template, folder / "catalogue.sqlite"))
+
+
+@cache
+def _template() -> Path:
+    """Return the file that the first test of this process migrates."""
+    folder = tempfile.mkdtemp(prefix="sluice-catalogue-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder) / "catalogue.sqlite"
+
+
+@asynccontextmanager
+async def running_gateway(
+    folder: Path,
+    *,
+    settings: SluiceSettings | None = None,
+    change: Change = lambda options: options,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    even_seconds: float = 0.0,
+) -> AsyncIterator[Gateway]:
+    """Serve on a loopback address inside the block.
+
+    Args:
+        folder: of its signing keys.
+        change: changes the options that the settings lead to.
+        wrap: puts a layer around the application.
+        even_seconds: see `Accounts`.
+    """
+    given = settings or load_settings(data_dir=folder)
+    ready = [True]
+
+    async def is_ready() -> bool:
+        return ready[0]
+
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        listener = stack.enter_context(
+            bind("SLUICE_GATEWAY_ADDRESS", given.gateway_address.with_port(0))
+        )
+        address = given.gateway_address.with_port(listener.getsockname()[1])
+        options = change(gateway_options(given, address))
+        database = await new_catalogue(folder)
+        catalogue = await enter(open_catalogue(f"sqlite:///{database}"))
+        deps = await enter(open_gateway(given, options, catalogue, GatewayMetrics(), is_ready))
+        if deps.accounts is not None:
+            deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
+        proxies = HttpOptions(options.trusted_proxies)
+        await enter(serving_http(listener, wrap(build_app(deps)), proxies))
+        http = await enter(aiohttp.ClientSession(auto_decompress=False))
+        yield Gateway(address, deps, catalogue, database, http, ready)
