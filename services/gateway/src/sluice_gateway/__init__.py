@@ -1,0 +1,1 @@
+"""The gateway: serves browsers and phones."""
