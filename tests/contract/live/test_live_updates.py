@@ -157,9 +157,13 @@ async def test_status_change_keeps_the_bytes_of_the_ticks(replicas: Replicas) ->
     assert await replicas.there.latest(ANN, ["p1"]) == [
         photo_update("p1", "UPLOADING", version=2, sent=700)
     ]
+    await replicas.here.publish(ANN, [photo_update("p1", "QUEUED", version=3)])
+    assert await replicas.there.latest(ANN, ["p1"]) == [
+        photo_update("p1", "UPLOADING", version=3, sent=700)
+    ]
     for retried in (
-        photo_update("p1", "FAILED", version=3, sent=700),
-        photo_update("p1", "QUEUED", version=4),
+        photo_update("p1", "FAILED", version=4, sent=700),
+        photo_update("p1", "QUEUED", version=5),
     ):
         await replicas.here.publish(ANN, [retried])
         assert await replicas.there.latest(ANN, ["p1"]) == [retried]

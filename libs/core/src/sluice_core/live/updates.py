@@ -97,8 +97,8 @@ def check_fields(*fields: str) -> None:
 def merge_update(known: Update | None, update: Update) -> Update | None:
     """Return the state after an update; None if the update is not newer than what is known.
 
-    The catalogue does not store progress. So a change between QUEUED and UPLOADING keeps the bytes
-    of the ticks, or the bar of a photo would fall back.
+    The catalogue does not store progress. So a change before the end of the upload keeps what ticks
+    have shown, or a photo would fall back from UPLOADING and its bar to the beginning.
     """
     if known is None:
         return update
@@ -107,7 +107,8 @@ def merge_update(known: Update | None, update: Update) -> Update | None:
     started = BEFORE_THE_END_OF_THE_UPLOAD
     if known.photo_id and known.status in started and update.status in started:
         sent = min(max(update.bytes_sent, known.bytes_sent), update.bytes_total)
-        return replace(update, bytes_sent=sent)
+        status = UPLOADING if known.status == UPLOADING else update.status
+        return replace(update, status=status, bytes_sent=sent)
     return update
 
 

@@ -12,6 +12,9 @@ for n = FIRST, #ARGV, 7 do
   elseif update.version > found.version then
     if found.photo ~= '' and STARTED[found.status] and STARTED[update.status] then
       update.sent = math.min(math.max(update.sent, found.sent), update.total)
+      if found.status == 'UPLOADING' then
+        update.status = found.status
+      end
     end
     append(id, update)
   end
