@@ -1,0 +1,41 @@
+"""Routes of live updates. The application around them answers errors as problem details."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from sluice_gateway.live.hub import LiveHub
+from sluice_gateway.live.sse import JobEvents
+from sluice_gateway.live.websocket import StompEndpoint
+
+
+def live_routes(hub: LiveHub) -> list[BaseRoute]:
+    """Return the routes of `/ws` and of a job's events.
+
+    The second raises `SluiceError` before its response begins: `Unauthenticated`, `NotFound`,
+    `InvalidArgument`, `ResourceExhausted` or `Unavailable`.
+    """
+    return [
+        WebSocketRoute("/ws", StompEndpoint(hub)),
+        Route("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub), methods=["GET"]),
+    ]
+
+
+class JobEventsEndpoint:
+    """ASGI application of `/queries/upload-jobs/{job_id}/events`."""
+
+    def __init__(self, hub: LiveHub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        principal = await self._hub.authenticator.authenticate(request.headers.get("authorization"))
+        events = JobEvents(
+            self._hub,
+            principal,
+            request.path_params["job_id"],
+            request.headers.get("last-event-id"),
+        )
+        await events(scope, receive, send)
