@@ -97,10 +97,11 @@ class LiveGateway:
     users: NamedUsers
     port: int
     server: uvicorn.Server
+    path: str = "/ws"
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws://127.0.0.1:{self.port}{self.path}"
 
     async def publish(self, *updates: Update, owner: str = "ann") -> None:
         await self.hub.updates.publish(audience_of(user(owner)), updates)

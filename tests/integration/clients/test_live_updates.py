@@ -1,4 +1,4 @@
-"""Live updates with @stomp/stompjs from Node as the client."""
+"""Live updates with @stomp/stompjs from Node as the client, also through sockjs-client."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_gateway.live.options import LiveOptions
@@ -47,10 +49,12 @@ class NodeClient:
 
 @asynccontextmanager
 async def stompjs(
-    destination: str, *gateways: LiveGateway, name: str = "ann"
+    destination: str, *gateways: LiveGateway, name: str = "ann", sockjs: bool = False
 ) -> AsyncIterator[NodeClient]:
     command = await asyncio.to_thread(node_client, "stomp")
     urls = [gateway.url for gateway in gateways]
+    if sockjs:
+        urls = [url.replace("ws://", "http://") for url in urls]
     process = await asyncio.create_subprocess_exec(
         *command.arguments,
         destination,
@@ -75,11 +79,15 @@ def job_table() -> JobTable:
     return jobs
 
 
-async def test_stompjs_subscribes_and_disconnects() -> None:
+SOCKJS = pytest.mark.parametrize("sockjs", [False, True], ids=["websocket", "sockjs"])
+
+
+@SOCKJS
+async def test_stompjs_subscribes_and_disconnects(sockjs: bool) -> None:
     options = LiveOptions(heart_beat_ms=50, heart_beat_tolerance=1000.0)
     async with (
         running_gateway(jobs=job_table(), options=options) as gateway,
-        stompjs("/topic/job/job-1", gateway) as client,
+        stompjs("/topic/job/job-1", gateway, sockjs=sockjs) as client,
     ):
         assert await client.expect("connected") == {
             "event": "connected",
@@ -100,13 +108,14 @@ async def test_stompjs_subscribes_and_disconnects() -> None:
         await client.expect("deactivated")
 
 
-async def test_stompjs_resumes_on_another_replica() -> None:
+@SOCKJS
+async def test_stompjs_resumes_on_another_replica(sockjs: bool) -> None:
     """The first replica stops; what changes while nobody listens is not missed."""
     updates, jobs = MemoryLiveUpdates(), job_table()
     async with (
         running_gateway(updates, jobs) as first,
         running_gateway(updates, jobs) as second,
-        stompjs("/topic/job/job-1", first, second) as client,
+        stompjs("/topic/job/job-1", first, second, sockjs=sockjs) as client,
     ):
         for _ in range(2):
             await client.expect("message")

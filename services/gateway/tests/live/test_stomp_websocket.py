@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -87,6 +88,29 @@ async def test_progress_reaches_the_snapshot_and_subscribers(jobs: JobTable) -> 
         await client.next_message()
         await gateway.hub.updates.post_progress(ann, [ProgressTick("job-1", "p1", 500, 1000)])
         assert (await client.next_message())["bytesSent"] == 500
+
+
+async def test_reused_id_gets_nothing_of_its_former_topic(jobs: JobTable) -> None:
+    """The snapshot of the former topic is read when the id already belongs to another one."""
+    read, may_go_on = jobs.snapshot, asyncio.Event()
+
+    async def read_slowly(*arguments: Any) -> Any:
+        states = await read(*arguments)
+        await may_go_on.wait()
+        return states
+
+    jobs.snapshot = read_slowly  # type: ignore[method-assign,assignment]
+    async with running_gateway(jobs=jobs) as gateway, stomp_client(gateway) as client:
+        await client.connect()
+        await client.subscribe(JOB)
+        await until(lambda: jobs.snapshots == 1)
+        both = "UNSUBSCRIBE\nid:s\n\n\0SUBSCRIBE\nid:s\ndestination:/topic/job/job-2\n\n\0"
+        await client.socket.send(both)
+        await until(lambda: jobs.asked == 2)
+        may_go_on.set()
+        await until(lambda: jobs.snapshots == 2)
+        await gateway.publish(photo_update("q", job_id="job-2"))
+        assert (await client.next_message())["jobId"] == "job-2"
 
 
 @pytest.mark.parametrize("destination", ["/topic/job/secret", "/topic/job/missing"])

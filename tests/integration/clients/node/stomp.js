@@ -2,11 +2,13 @@
 //
 //   node stomp.js DESTINATION TOKEN URL…
 //
-// Each connection goes to the next URL. A subscription resumes after the newest message.
+// Each connection goes to the next URL, by sockjs-client when that is http. A subscription resumes
+// after the newest message.
 'use strict';
 
 const readline = require('node:readline');
 const { Client } = require('@stomp/stompjs');
+const SockJS = require('sockjs-client');
 const { WebSocket } = require('ws');
 
 const [destination, token, ...urls] = process.argv.slice(2);
@@ -17,8 +19,10 @@ let after = 0;
 const beats = { '<<< PONG': 0, '>>> PING': 0 };
 
 const client = new Client({
-  webSocketFactory: () =>
-    new WebSocket(urls[connections++ % urls.length], ['v12.stomp', 'v11.stomp']),
+  webSocketFactory: () => {
+    const url = urls[connections++ % urls.length];
+    return url.startsWith('http') ? new SockJS(url) : new WebSocket(url, ['v12.stomp', 'v11.stomp']);
+  },
   connectHeaders: { Authorization: `Bearer ${token}`, host: 'sluice' },
   reconnectDelay: 10,
   heartbeatIncoming: 50,

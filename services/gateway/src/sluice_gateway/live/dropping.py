@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -22,6 +23,19 @@ Drop = Callable[[int, str, float], None]
 
 An event stream has no close frame: it is cut at once.
 """
+
+
+class SlowSubscriber(Exception):
+    """The peer has not taken what was sent in time."""
+
+
+async def send_within(seconds: float, sending: Awaitable[None]) -> None:
+    """Wait until the connection has room and takes what is sent; raise `SlowSubscriber`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await sending
+    except TimeoutError:
+        raise SlowSubscriber from None
 
 
 def find_drop(scope: Scope) -> Drop:

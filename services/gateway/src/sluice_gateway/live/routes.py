@@ -6,19 +6,24 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from sluice_gateway.live.framing import SOCKJS
 from sluice_gateway.live.hub import LiveHub
+from sluice_gateway.live.sockjs import SockJsInfo
 from sluice_gateway.live.sse import JobEvents
 from sluice_gateway.live.websocket import StompEndpoint
 
 
 def live_routes(hub: LiveHub) -> list[BaseRoute]:
-    """Return the routes of `/ws` and of a job's events.
+    """Return the routes of `/ws`, of SockJS below it, and of a job's events.
 
-    The second raises `SluiceError` before its response begins: `Unauthenticated`, `NotFound`,
+    The last raises `SluiceError` before its response begins: `Unauthenticated`, `NotFound`,
     `InvalidArgument`, `ResourceExhausted` or `Unavailable`.
     """
     return [
         WebSocketRoute("/ws", StompEndpoint(hub)),
+        Route("/ws/info", SockJsInfo(hub.origins), methods=["GET"]),
+        # The names of a server and of a session, which nothing here depends on.
+        WebSocketRoute("/ws/{server}/{session}/websocket", StompEndpoint(hub, SOCKJS)),
         Route("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub), methods=["GET"]),
     ]
 

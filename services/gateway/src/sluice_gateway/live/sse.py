@@ -14,7 +14,7 @@ from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import SluiceError
 from sluice_core.ports.live_updates import Listening
 from sluice_gateway.live.clocks import Instant
-from sluice_gateway.live.dropping import find_drop
+from sluice_gateway.live.dropping import SlowSubscriber, find_drop, send_within
 from sluice_gateway.live.hub import Batch, LiveHub, TopicReader, audience_of
 from sluice_gateway.live.messages import to_json, update_message
 from sluice_gateway.live.token_end import TokenEnd
@@ -108,7 +108,7 @@ class JobEvents:
             watching = tasks.create_task(self._watch(receive))
             try:
                 return await self._send_events(output, listening)
-            except TimeoutError:
+            except SlowSubscriber:
                 output.drop()
                 return "SLOW_SUBSCRIBER"
             finally:
@@ -172,7 +172,7 @@ def _error_event(error: SluiceError) -> bytes:
 
 
 class _Output:
-    """The body of the response. Raises `TimeoutError` when the client does not read."""
+    """The body of the response. Raises `SlowSubscriber` when the client does not read."""
 
     def __init__(self, hub: LiveHub, scope: Scope, send: Send) -> None:
         self.drop_connection = find_drop(scope)
@@ -198,6 +198,5 @@ class _Output:
         return now.monotonic - self._written_at
 
     async def _write(self, message: Message) -> None:
-        async with asyncio.timeout(self._hub.options.write_seconds):
-            await self._send(message)
+        await send_within(self._hub.options.write_seconds, self._send(message))
         self._written_at = self._hub.clock().monotonic

@@ -16,9 +16,11 @@ from sluice_core.access.principal import Principal
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import ResourceExhausted, SluiceError, Unavailable
 from sluice_core.ports.live_updates import Listening
-from sluice_gateway.live.dropping import find_drop
+from sluice_gateway.live.dropping import SlowSubscriber, find_drop, send_within
+from sluice_gateway.live.framing import PLAIN, Framing
 from sluice_gateway.live.hub import LiveHub, TopicReader, audience_of
 from sluice_gateway.live.stomp.closing import SLOW_SUBSCRIBER, Close, restart
+from sluice_gateway.live.stomp.frames import FrameError
 from sluice_gateway.live.stomp.requests import Connect, Subscribe
 from sluice_gateway.live.stomp.session import Request, StompSession
 from sluice_gateway.live.topics import SessionTopic
@@ -30,10 +32,11 @@ _log = structlog.get_logger(__name__)
 
 
 class StompEndpoint:
-    """ASGI application of `/ws`."""
+    """ASGI application of `/ws`, or of a session of SockJS below it."""
 
-    def __init__(self, hub: LiveHub) -> None:
+    def __init__(self, hub: LiveHub, framing: Framing = PLAIN) -> None:
         self._hub = hub
+        self._framing = framing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
@@ -44,7 +47,7 @@ class StompEndpoint:
         if offered and SUBPROTOCOL not in offered:
             await _refuse(websocket, 400, f"This server speaks STOMP 1.2; offer {SUBPROTOCOL}.")
             return
-        connection = _Connection(self._hub, websocket)
+        connection = _Connection(self._hub, websocket, self._framing)
         try:
             with self._hub.sessions.open_session(connection.stop):
                 await websocket.accept(SUBPROTOCOL if offered else None)
@@ -71,9 +74,10 @@ class _Connection:
     that asks and does not read gets no further.
     """
 
-    def __init__(self, hub: LiveHub, websocket: WebSocket) -> None:
+    def __init__(self, hub: LiveHub, websocket: WebSocket, framing: Framing) -> None:
         self._hub = hub
         self._websocket = websocket
+        self._framing = framing
         self._drop = find_drop(websocket.scope)
         self._session = StompSession(hub.options, hub.clock())
         self._wake = asyncio.Event()
@@ -117,12 +121,20 @@ class _Connection:
                 self._wake.set()
                 return
             data = message.get("bytes")
-            session.feed(message["text"].encode() if data is None else data, clock())
-            while (request := session.next_request(clock())) is not None:
-                await self._answer(request)
+            for piece in self._decode(message["text"] if data is None else data):
+                session.feed(piece, clock())
+                while (request := session.next_request(clock())) is not None:
+                    await self._answer(request)
             self._flushed.clear()
             self._wake.set()
             await self._flushed.wait()
+
+    def _decode(self, message: str | bytes) -> list[bytes]:
+        try:
+            return self._framing.decode(message)
+        except FrameError as error:
+            self._session.refuse(error)
+            return []
 
     async def _answer(self, request: Request) -> None:
         try:
@@ -161,16 +173,20 @@ class _Connection:
 
     async def _write(self) -> None:
         session, clock = self._session, self._hub.clock
+        to_send = self._framing.opening
         while not self._has_gone:
             self._wake.clear()
             session.on_time(clock())
             try:
+                if to_send:
+                    await self._send(to_send)
+                    to_send = ""
                 await self._flush()
                 if session.close is not None:
                     await self._close(session.close)
                     return
                 is_done = await self._deliver()
-            except TimeoutError:
+            except SlowSubscriber:
                 session.end(SLOW_SUBSCRIBER)
                 self._drop(
                     SLOW_SUBSCRIBER.code, SLOW_SUBSCRIBER.reason, self._hub.options.linger_seconds
@@ -183,31 +199,35 @@ class _Connection:
 
     async def _deliver(self) -> bool:
         """Send a batch of each subscription; return True when none has more."""
-        is_done = True
-        for subscription_id, reader in list(self._readers.items()):
-            if not reader.has_more:
-                continue
-            is_done = False
+        readers = [each for each in self._readers.items() if each[1].has_more]
+        for subscription_id, reader in readers:
             try:
                 batch = await reader.read()
             except SluiceError as error:
                 self._session.refuse(error)
                 return False
-            step = self._hub.options.batch_updates
-            for at in range(0, len(batch.entries), step):
-                for entry in batch.entries[at : at + step]:
-                    self._session.deliver(subscription_id, entry, is_snapshot=batch.is_snapshot)
-                await self._flush()
+            for number, entry in enumerate(batch.entries, start=1):
+                # Meanwhile the id may belong to another subscription, or to none.
+                if self._readers.get(subscription_id) is not reader:
+                    break
+                self._session.deliver(subscription_id, entry, is_snapshot=batch.is_snapshot)
+                if number % self._hub.options.batch_updates == 0:
+                    await self._flush()
             self._hub.metrics.messages.labels(_TRANSPORT).inc(len(batch.entries))
-        return is_done
+        return not readers
 
     async def _flush(self) -> None:
-        """Send the output. Raise `TimeoutError` when the client does not read."""
+        """Send the output. Raise `SlowSubscriber`."""
         for frame in self._session.take_output(self._hub.clock()):
-            async with asyncio.timeout(self._hub.options.write_seconds):
-                await self._websocket.send_text(frame.decode())
+            await self._send(self._framing.encode(frame))
         self._flushed.set()
 
+    async def _send(self, message: str) -> None:
+        seconds = self._hub.options.write_seconds
+        await send_within(seconds, self._websocket.send_text(message))
+
     async def _close(self, close: Close) -> None:
-        async with asyncio.timeout(self._hub.options.write_seconds):
-            await self._websocket.close(close.code, close.reason)
+        if closing := self._framing.closing(close):
+            await self._send(closing)
+        seconds = self._hub.options.write_seconds
+        await send_within(seconds, self._websocket.close(close.code, close.reason))
