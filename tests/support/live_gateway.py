@@ -294,8 +294,9 @@ class EventStream:
 
     async def next_event(self) -> tuple[str, dict[str, Any], str | None]:
         """Return the type, the data and the id of the next event."""
-        while "event" not in (block := await self.next_block()):
-            pass
+        async with asyncio.timeout(WAIT_SECONDS):
+            while "event" not in (block := await self.next_block()):
+                pass
         return block["event"], json.loads(block["data"]), block.get("id")
 
     async def rest(self) -> bytes:
@@ -321,6 +322,7 @@ async def event_stream(
     name: str = "ann",
     last_event_id: str | None = None,
     *,
+    method: str = "GET",
     small: bool = False,
 ) -> AsyncIterator[EventStream]:
     """Request the events of a job.
@@ -333,7 +335,7 @@ async def event_stream(
     else:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     lines = [
-        f"GET /queries/upload-jobs/{job_id}/events HTTP/1.1",
+        f"{method} /queries/upload-jobs/{job_id}/events HTTP/1.1",
         "Host: sluice",
         f"Authorization: Bearer {name}",
     ]

@@ -94,3 +94,25 @@ async def test_emptied_redis_gives_open_sessions_a_snapshot() -> None:
         frame = await client.next_frame()
         assert frame.header("kind") == "snapshot"
         assert b'"FAILED"' in frame.body
+
+
+async def test_redis_that_restarts_costs_open_sessions_nothing() -> None:
+    """What was published meanwhile is lost there, and the snapshot has it."""
+    jobs = job_table()
+    with RedisServer() as server:
+        async with replica(server, jobs) as gateway, stomp_client(gateway) as client:
+            await client.connect()
+            await client.subscribe(JOB)
+            await client.next_message()
+            server.kill()
+            async with stomp_client(gateway) as refused:
+                await refused.connect("bob")
+                code, reason, _ = await refused.closed()
+                assert (code, reason) == (CloseCode.TRY_AGAIN_LATER, "REDIS_UNAVAILABLE")
+            jobs.add("job-1", "ann", photo_update("p1", "PROCESSING", version=2))
+            server.start()
+            frame = await client.next_frame()
+            assert frame.header("kind") == "snapshot"
+            assert b'"PROCESSING"' in frame.body
+            await gateway.publish(photo_update("p1", "COMPLETED", version=3))
+            assert (await client.next_message())["status"] == "COMPLETED"

@@ -143,6 +143,16 @@ async def test_refusal_comes_before_the_stream_begins(
         assert json.loads(body)["reason"] == reason
 
 
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+async def test_other_methods_open_no_stream(jobs: JobTable, method: str) -> None:
+    async with (
+        running_gateway(jobs=jobs) as gateway,
+        event_stream(gateway, method=method) as events,
+    ):
+        assert (events.status, events.headers["allow"]) == (405, "GET")
+        assert len(gateway.hub.sessions) == 0
+
+
 async def test_sessions_of_both_transports_count_together(jobs: JobTable) -> None:
     options = LiveOptions(max_sessions_per_user=1)
     async with running_gateway(jobs=jobs, options=options) as gateway:

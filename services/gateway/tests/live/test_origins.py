@@ -33,7 +33,10 @@ def test_origin_is_compared_as_a_whole(sent: list[str], allowed: bool) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["*", "null", "photos.example", "https://photos.example/", "https://Photos.example", ""],
+    [
+        *("*", "null", "photos.example", "https://photos.example/", "https://Photos.example", ""),
+        *("https://photos.example:443", "http://127.0.0.1:80", "ws://photos.example"),
+    ],
 )
 def test_what_no_browser_sends_is_no_setting(origin: str) -> None:
     with pytest.raises(ValueError, match="no origin"):

@@ -9,6 +9,7 @@ from typing import Final
 _ORIGIN: Final = re.compile(
     r"https?://[a-z0-9._-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
 )
+_DEFAULT_PORT: Final = re.compile(r"http:.*:80$|https:.*:443$")
 
 
 class Origins:
@@ -18,10 +19,11 @@ class Origins:
     """
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        """Raise `ValueError` for what no browser would send: a path, upper case, `*`."""
+        """Raise `ValueError` for what no browser sends: a path, upper case, a default port, `*`."""
         self._allowed = frozenset(allowed)
         for origin in self._allowed:
-            if _ORIGIN.fullmatch(origin) is None:
+            has_default_port = _DEFAULT_PORT.match(origin) is not None
+            if has_default_port or _ORIGIN.fullmatch(origin) is None:
                 raise ValueError(
                     f"no origin: {origin}; write it as https://host or https://host:port"
                 )

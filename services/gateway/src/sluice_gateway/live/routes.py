@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
@@ -24,7 +25,7 @@ def live_routes(hub: LiveHub) -> list[BaseRoute]:
         Route("/ws/info", SockJsInfo(hub.origins), methods=["GET"]),
         # The names of a server and of a session, which nothing here depends on.
         WebSocketRoute("/ws/{server}/{session}/websocket", StompEndpoint(hub, SOCKJS)),
-        Route("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub), methods=["GET"]),
+        Route("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub)),
     ]
 
 
@@ -36,6 +37,10 @@ class JobEventsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        if request.method != "GET":
+            # HEAD too, which Starlette allows with GET: a stream without a body would never end.
+            await Response(status_code=405, headers={"allow": "GET"})(scope, receive, send)
+            return
         principal = await self._hub.authenticator.authenticate(request.headers.get("authorization"))
         events = JobEvents(
             self._hub,

@@ -36,7 +36,10 @@ def tick_arguments(ticks: Iterable[ProgressTick]) -> list[Argument]:
 
 
 def unpack_entry(packed: bytes) -> Entry:
-    """Return an entry of the hash (live/lua/log.lua)."""
-    sequence, version, status, sent, total, job, photo, reason = packed.decode().split("\t")
+    """Return an entry of the hash (live/lua/log.lua).
+
+    A later release may append fields; they are ignored, so that both can run side by side.
+    """
+    sequence, version, status, sent, total, job, photo, reason, *_ = packed.decode().split("\t")
     update = Update(job, photo, status, int(sent), int(total), int(version), reason)
     return Entry(int(sequence), update)

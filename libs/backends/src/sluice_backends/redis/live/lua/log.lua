@@ -4,7 +4,7 @@
 -- ARGV  capacity, time to live in milliseconds, channel of wake-ups; then the script's own.
 --
 -- An entry is its fields with tabs in between: sequence, version, status, bytes sent, bytes in total,
--- job, photo, reason. No field holds a control character.
+-- job, photo, reason. No field holds a control character. Later releases may append fields.
 local entries, order, state = KEYS[1], KEYS[2], KEYS[3]
 local capacity, ttl_ms, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local FIRST = 4
