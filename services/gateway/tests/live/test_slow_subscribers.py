@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -12,6 +13,7 @@ from sluice_gateway.live.stomp.closing import CloseCode
 from support.live_gateway import (
     JobTable,
     LiveGateway,
+    StompClient,
     event_stream,
     publish_until,
     running_gateway,
@@ -31,6 +33,11 @@ def jobs() -> JobTable:
     return table
 
 
+def slow_client(gateway: LiveGateway) -> AbstractAsyncContextManager[StompClient]:
+    """Open a WebSocket that takes little before the test reads, and ends without a handshake."""
+    return stomp_client(gateway, sock=small_socket(gateway), max_queue=1, close_timeout=0.05)
+
+
 def ended(gateway: LiveGateway, transport: str) -> float | None:
     labels = {"transport": transport, "reason": "SLOW_SUBSCRIBER"}
     registry = gateway.hub.metrics.registry
@@ -40,7 +47,7 @@ def ended(gateway: LiveGateway, transport: str) -> float | None:
 async def test_subscriber_that_does_not_read_is_dropped(jobs: JobTable) -> None:
     """What it had not read is still delivered, with the close code behind it."""
     async with running_gateway(jobs=jobs, options=OPTIONS, small_buffers=True) as gateway:
-        async with stomp_client(gateway, sock=small_socket(gateway), max_queue=1) as client:
+        async with slow_client(gateway) as client:
             await client.connect()
             await client.subscribe("/topic/job/job-1")
             last = await publish_until(gateway, lambda: len(gateway.hub.sessions) == 0)
@@ -59,7 +66,7 @@ async def test_socket_of_a_dropped_subscriber_is_freed(jobs: JobTable) -> None:
     options = LiveOptions(write_seconds=0.05, linger_seconds=0.05)
     async with (
         running_gateway(jobs=jobs, options=options, small_buffers=True) as gateway,
-        stomp_client(gateway, sock=small_socket(gateway), max_queue=1) as client,
+        slow_client(gateway) as client,
     ):
         await client.connect()
         await client.subscribe("/topic/job/job-1")
@@ -69,9 +76,10 @@ async def test_socket_of_a_dropped_subscriber_is_freed(jobs: JobTable) -> None:
 
 async def test_slow_reader_skips_states_that_are_past(jobs: JobTable) -> None:
     """Nothing is queued for it: it gets fewer messages than there were changes, and the last."""
+    patient = LiveOptions(write_seconds=300.0)
     async with (
-        running_gateway(jobs=jobs, small_buffers=True) as gateway,
-        stomp_client(gateway, sock=small_socket(gateway), max_queue=1) as client,
+        running_gateway(jobs=jobs, options=patient, small_buffers=True) as gateway,
+        slow_client(gateway) as client,
     ):
         await client.connect()
         await client.subscribe("/topic/job/job-1")
@@ -107,7 +115,7 @@ async def test_client_that_asks_and_does_not_read_is_dropped(jobs: JobTable) -> 
     options = LiveOptions(write_seconds=0.05, frames=Rate(1_000_000, SECOND_US, burst=1_000_000))
     async with (
         running_gateway(jobs=jobs, options=options, small_buffers=True) as gateway,
-        stomp_client(gateway, sock=small_socket(gateway), max_queue=1) as client,
+        slow_client(gateway) as client,
     ):
         await client.connect()
 
