@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
@@ -30,6 +31,7 @@ from sluice_gateway.live.metrics import LiveMetrics
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.routes import live_routes
+from sluice_gateway.live.serving import EmbeddedServer, serve_until
 from sluice_gateway.live.sessions import Sessions
 from sluice_gateway.live.stomp.frames import Frame, encode_frame
 from sluice_gateway.live.stomp.parser import FrameParser
@@ -88,6 +90,16 @@ def user(name: str) -> Principal:
     return Principal("acme", name, frozenset())
 
 
+class Address(Protocol):
+    """Where clients of the tests connect to."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass
 class LiveGateway:
     """A running server of live updates."""
@@ -135,33 +147,36 @@ async def running_gateway(
         clock,
     )
     app = Starlette(routes=live_routes(hub), exception_handlers={SluiceError: _as_problem})
-    config = uvicorn.Config(
-        app, log_config=None, lifespan="off", timeout_graceful_shutdown=5, **uvicorn_options()
-    )
-    server = _Server(config)
+    server = embedded_server(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if small_buffers:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER_BYTES)
         port = listener.getsockname()[1]
-        serving = asyncio.create_task(server.serve([listener]))
+        stop = asyncio.Event()
+        serving = asyncio.create_task(
+            serve_until(stop, server, hub.sessions, [listener], WAIT_SECONDS)
+        )
         try:
             while not server.started:
                 assert not serving.done(), serving
                 await asyncio.sleep(0.005)
             yield LiveGateway(hub, jobs, users, port, server)
         finally:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await hub.sessions.stop()
-                server.should_exit = True
+            stop.set()
+            async with asyncio.timeout(2 * WAIT_SECONDS):
                 await serving
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves the signals of its process alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+def embedded_server(app: ASGIApp, graceful_seconds: int = 5) -> EmbeddedServer:
+    """Return a server with the options that live updates need."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        lifespan="off",
+        timeout_graceful_shutdown=graceful_seconds,
+        **uvicorn_options(),
+    )
+    return EmbeddedServer(config)
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:
@@ -170,7 +185,7 @@ async def _as_problem(request: Request, error: Exception) -> Response:
     return JSONResponse(body, _STATUS.get(error.code, 503), media_type="application/problem+json")
 
 
-def small_socket(gateway: LiveGateway) -> socket.socket:
+def small_socket(gateway: Address) -> socket.socket:
     """Return a connected socket that takes little before its owner reads."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
@@ -252,7 +267,7 @@ class StompClient:
 
 @asynccontextmanager
 async def stomp_client(
-    gateway: LiveGateway,
+    gateway: Address,
     *,
     origin: str | None = ORIGIN,
     subprotocols: Iterable[str] = ("v12.stomp",),
@@ -317,7 +332,7 @@ class EventStream:
 
 @asynccontextmanager
 async def event_stream(
-    gateway: LiveGateway,
+    gateway: Address,
     job_id: str = "job-1",
     name: str = "ann",
     last_event_id: str | None = None,
