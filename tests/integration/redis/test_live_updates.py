@@ -100,6 +100,7 @@ async def test_keys_have_an_end() -> None:
         assert all(0 < life <= 600_000 for life in lives.values()), lives
 
 
+@pytest.mark.rule(27)
 async def test_polls_make_up_for_lost_messages() -> None:
     """A change without its message, as after a failover that lost it, is read by the next poll."""
     server = shared_server()

@@ -23,7 +23,7 @@ const client = new Client({
     const url = urls[connections++ % urls.length];
     return url.startsWith('http') ? new SockJS(url) : new WebSocket(url, ['v12.stomp', 'v11.stomp']);
   },
-  connectHeaders: { Authorization: `Bearer ${token}`, host: 'sluice' },
+  connectHeaders: { Authorization: `Bearer ${token}` },
   reconnectDelay: 10,
   heartbeatIncoming: 50,
   heartbeatOutgoing: 50,
