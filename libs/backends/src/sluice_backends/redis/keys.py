@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import quote
 from zlib import crc32
 
+from sluice_core.live.updates import Audience
 from sluice_core.rates.model import Bucket
 from sluice_core.uploads.model import MAX_BLOCK_BYTES
 
@@ -169,3 +170,25 @@ def rate_bucket(bucket: Bucket) -> str:
     """
     name = f"sluice:rate:{{{quote(bucket.tenant, safe='')}}}:{bucket.scope}:{bucket.kind}"
     return f"{name}:{quote(bucket.subject, safe='')}" if bucket.subject else name
+
+
+# -- live updates
+
+
+def live_log(audience: Audience) -> tuple[str, str, str]:
+    """Return the keys of a user's log of updates, which share a slot (live/lua/log.lua).
+
+    Hash: id of a photo or job → its entry. Sorted set: the same ids by sequence. Hash: `last` and
+    `floor`. All end together, some time after the last change or read.
+    """
+    prefix = f"sluice:live:{{{_user(audience)}}}:"
+    return prefix + "entries", prefix + "order", prefix + "state"
+
+
+def live_channel(audience: Audience) -> str:
+    """Return the channel of wake-ups: the user's log has changed."""
+    return f"sluice:live:changed:{_user(audience)}"
+
+
+def _user(audience: Audience) -> str:
+    return f"{quote(audience.tenant, safe='')}:{quote(audience.subject, safe='')}"

@@ -1,0 +1,1 @@
+"""Live updates of photos and jobs: their model, their log, and the rules of both."""

@@ -1,0 +1,51 @@
+"""Routes of live updates. The application around them answers errors as problem details."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from sluice_gateway.live.framing import SOCKJS
+from sluice_gateway.live.hub import LiveHub
+from sluice_gateway.live.sockjs import SockJsInfo
+from sluice_gateway.live.sse import JobEvents
+from sluice_gateway.live.websocket import StompEndpoint
+
+
+def live_routes(hub: LiveHub) -> list[BaseRoute]:
+    """Return the routes of `/ws`, of SockJS below it, and of a job's events.
+
+    The last raises `SluiceError` before its response begins: `Unauthenticated`, `NotFound`,
+    `InvalidArgument`, `ResourceExhausted` or `Unavailable`.
+    """
+    return [
+        WebSocketRoute("/ws", StompEndpoint(hub)),
+        Route("/ws/info", SockJsInfo(hub.origins), methods=["GET"]),
+        # The names of a server and of a session, which nothing here depends on.
+        WebSocketRoute("/ws/{server}/{session}/websocket", StompEndpoint(hub, SOCKJS)),
+        Route("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub)),
+    ]
+
+
+class JobEventsEndpoint:
+    """ASGI application of `/queries/upload-jobs/{job_id}/events`."""
+
+    def __init__(self, hub: LiveHub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if request.method != "GET":
+            # HEAD too, which Starlette allows with GET: a stream without a body would never end.
+            await Response(status_code=405, headers={"allow": "GET"})(scope, receive, send)
+            return
+        principal = await self._hub.authenticator.authenticate(request.headers.get("authorization"))
+        events = JobEvents(
+            self._hub,
+            principal,
+            request.path_params["job_id"],
+            request.headers.get("last-event-id"),
+        )
+        await events(scope, receive, send)

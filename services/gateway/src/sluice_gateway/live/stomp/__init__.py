@@ -1,0 +1,1 @@
+"""STOMP 1.2 over WebSockets, the server's side."""
