@@ -89,6 +89,7 @@ async def open_s3_store(
         yield S3ObjectStore(calls, policy, presigner, options)
 
 
+# Size: one method for each call of the port.
 class S3ObjectStore:
     """An `ObjectStore` on S3. Every call except presigning follows the `CallPolicy`.
 
