@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 UV     := UV_SYSTEM_CERTS=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv --quiet --no-config
 
 PACKAGES := libs/protos libs/core libs/backends libs/common libs/client services/intake services/repository \
-            services/processor services/standalone
+            services/processor services/gateway services/standalone
 SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 

@@ -17,7 +17,7 @@ BUILD_TOOLS = ["setuptools>=77"]
 OLDEST_PYTHON = "3.11"
 
 
-SERVICES = ("intake", "repository", "processor")
+SERVICES = ("intake", "repository", "processor", "gateway")
 
 
 def distributions() -> dict[str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""HTTP gateway of photo uploads for browsers and phones."""
