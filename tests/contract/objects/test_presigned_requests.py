@@ -137,7 +137,8 @@ async def test_altered_url_is_refused(
     signed = await signing.presign_put(REF, FOREVER, 3, PHOTO)
     url = signed.url.replace(old, new, 1)
     assert url != signed.url
-    assert await put(http, PresignedPut(url, signed.headers), b"abc") == 403
+    # Stores may look for the bucket first.
+    assert await put(http, PresignedPut(url, signed.headers), b"abc") in (403, 404)
     assert await signing.head(REF) is None
 
 

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from sluice_backends.s3.addressing import Addressing
 from sluice_backends.s3.checksums import encode_crc32c
+from sluice_backends.s3.client import endpoint_of
 from sluice_backends.s3.credentials import CredentialSource
 from sluice_backends.s3.options import S3Options
 from sluice_backends.s3.presigning import Presigner
@@ -57,6 +58,7 @@ class Account:
         *,
         style: str = "path",
         token: str | None = None,
+        **variant: bool,
     ) -> None:
         session = botocore.session.Session()
         # An access key may hold any character; botocore escapes the slash of the scope, too.
@@ -69,11 +71,12 @@ class Account:
                 signature_version="s3v4",
                 s3={"addressing_style": style, "payload_signing_enabled": False},
                 request_checksum_calculation="when_required",
+                **variant,
             ),
         )
         keys = Keys("AKIA+EXAMPLE/1", "wJalr/XUtn+FEMI=K7MDENG", token)
         addressing = Addressing(
-            endpoint_url or self.botocore.meta.endpoint_url, path_style=style == "path"
+            endpoint_url or endpoint_of(self.botocore), path_style=style == "path"
         )
         self.now = 0.0
         self.ours = Presigner(addressing, region, CredentialSource(keys), lambda: self.now)
@@ -106,6 +109,8 @@ ENDPOINTS: Mapping[str, Callable[[], Account]] = {
     "aws": partial(Account, None, style="virtual", token="t"),
     "aws oldest": partial(Account, None, "us-east-1", style="virtual"),
     "aws path": partial(Account, None, "us-west-2"),
+    "aws fips": partial(Account, None, "us-east-1", style="virtual", use_fips_endpoint=True),
+    "aws dual stack": partial(Account, None, style="virtual", use_dualstack_endpoint=True),
     "aws china": partial(Account, None, "cn-north-1", style="virtual"),
     "aws government": partial(Account, None, "us-gov-west-1", style="virtual"),
 }
@@ -160,6 +165,8 @@ attributes = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(accounts, buckets, keys, sizes, lifetimes, attributes, checksums)
+@example("aws fips", "photos", "a", 1, 1, ObjectAttributes(), None)
+@example("aws dual stack", "photos", "a", 1, 1, ObjectAttributes(), None)
 @example("host", "a.b", "ü +~/%41=&.jpg", 0, 1, ObjectAttributes("", metadata={"e": ""}), None)
 @example("path", "photos", "~", 1, 1, ObjectAttributes("", metadata={"s": " a   b "}), 0)
 def test_put_url_equals_botocores(

@@ -67,6 +67,13 @@ async def open_client(
         yield client
 
 
+def endpoint_of(client: S3Client) -> str:
+    """Return the URL of a client's endpoint, without a bucket; botocore knows those of AWS."""
+    url: str = client.meta.endpoint_url
+    # Its name for us-east-1, which is in no host; requests go to the region's.
+    return url.replace(".aws-global.", f".{client.meta.region_name}.")
+
+
 @cache
 def _shared_loader() -> Loader:
     """Return the loader shared by all sessions; it parses the service descriptions once.

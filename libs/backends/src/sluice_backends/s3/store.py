@@ -16,7 +16,7 @@ from sluice_backends.s3.breaker import Breaker, BreakerState
 from sluice_backends.s3.calls import S3Calls
 from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, probe
 from sluice_backends.s3.checksums import composite_checksum, decode_crc32c, encode_crc32c
-from sluice_backends.s3.client import new_session, open_client
+from sluice_backends.s3.client import endpoint_of, new_session, open_client
 from sluice_backends.s3.conversions import (
     Response,
     expected_object,
@@ -72,8 +72,7 @@ async def open_s3_store(
         client = await stack.enter_async_context(open_client(options, session))
         presigner = Presigner(
             Addressing(
-                # botocore knows the endpoints of AWS.
-                options.public_endpoint_url or client.meta.endpoint_url,
+                options.public_endpoint_url or endpoint_of(client),
                 path_style=options.addressing_style == "path",
             ),
             options.region,
