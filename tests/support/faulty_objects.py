@@ -91,6 +91,26 @@ class FaultyObjects:
         return await self._store.presign_get(ref, lifetime_seconds, filename)
 
     async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        attributes: ObjectAttributes,
+        *,
+        crc32c: int | None = None,
     ) -> PresignedPut:
-        return await self._store.presign_put(ref, lifetime_seconds, size, attributes)
+        return await self._store.presign_put(ref, lifetime_seconds, size, attributes, crc32c=crc32c)
+
+    async def presign_part(
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        number: int,
+        lifetime_seconds: int,
+        size: int,
+        *,
+        crc32c: int | None = None,
+    ) -> PresignedPut:
+        return await self._store.presign_part(
+            ref, multipart_id, number, lifetime_seconds, size, crc32c=crc32c
+        )

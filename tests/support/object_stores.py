@@ -39,6 +39,15 @@ async def files_fsync(path: Path) -> AsyncIterator[ObjectStore]:
 
 
 @asynccontextmanager
+async def served_files(path: Path) -> AsyncIterator[ObjectStore]:
+    """Open a store in files whose URLs the embedded listener serves."""
+    from support.object_listener import running_listener  # only tests of URLs need a web server
+
+    async with running_listener(path) as listener:
+        yield listener.store
+
+
+@asynccontextmanager
 async def discard(path: Path) -> AsyncIterator[ObjectStore]:
     yield DiscardObjectStore()
 
@@ -55,6 +64,7 @@ FILES: list[Factory] = [files, files_fsync]
 KEEPING: list[Factory] = [*FILES, s3]
 ALL: list[Factory] = [*KEEPING, discard]
 WITHOUT_URLS: list[Factory] = [files, discard]
+SIGNING: list[Factory] = [served_files, s3]
 
 BUCKET = "sluice"
 REF = ObjectRef(BUCKET, "prefix/tenant/drive/node-1")

@@ -92,7 +92,7 @@ async def _make_user(account: S3Account) -> None:
 
 async def _grant_reading(account: S3Account, bucket: str) -> None:
     options = account.options()
-    async with open_client(options, options.endpoint_url) as client:
+    async with open_client(options) as client:
         await client.put_bucket_policy(
             Bucket=bucket, Policy=_statement(bucket, Principal={"AWS": [READER[0]]})
         )

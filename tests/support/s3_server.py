@@ -167,7 +167,7 @@ def s3_account() -> S3Account:
 async def s3_admin() -> AsyncIterator[S3Client]:
     """Open a plain client, for a test to prepare and inspect buckets."""
     options = s3_account().options()
-    async with open_client(options, options.endpoint_url) as client:
+    async with open_client(options) as client:
         yield client
 
 

@@ -92,14 +92,14 @@ def _execute(statement: str) -> None:
 async def fresh_bucket() -> str:
     """Create an empty bucket and return its name."""
     name = f"test-{secrets.token_hex(6)}"
-    async with open_client(s3().options(), s3().endpoint_url) as client:
+    async with open_client(s3().options()) as client:
         await client.create_bucket(Bucket=name)
     return name
 
 
 async def drop_bucket(name: str) -> None:
     """Remove a bucket of `fresh_bucket` with all its content."""
-    async with open_client(s3().options(), s3().endpoint_url) as client:
+    async with open_client(s3().options()) as client:
         for upload in (await client.list_multipart_uploads(Bucket=name)).get("Uploads", ()):
             await client.abort_multipart_upload(
                 Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"]

@@ -114,6 +114,6 @@ def end_to_end_deployment(kind: str, folder: Path) -> Iterator[Deployment]:
 
 
 async def _listed(bucket: str, operation: str, field: str) -> list[str]:
-    async with open_client(s3().options(), s3().endpoint_url) as client:
+    async with open_client(s3().options()) as client:
         answer = await getattr(client, operation)(Bucket=bucket)
     return [item["Key"] for item in answer.get(field, ())]

@@ -229,7 +229,11 @@ async def test_store_without_urls_raises_presign_unsupported(
     factory: Factory, tmp_path: Path
 ) -> None:
     async with factory(tmp_path) as opened:
-        for call in (opened.presign_get(REF, 60, "x"), opened.presign_put(REF, 60, 1, PLAIN)):
+        for call in (
+            opened.presign_get(REF, 60, "x"),
+            opened.presign_put(REF, 60, 1, PLAIN),
+            opened.presign_part(REF, "0" * 32, 1, 60, 1),
+        ):
             await assert_rejected(call, Unimplemented, "PRESIGN_UNSUPPORTED")
 
 

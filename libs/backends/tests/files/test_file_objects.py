@@ -23,7 +23,7 @@ from sluice_core.errors import (
     SluiceError,
     Unavailable,
 )
-from sluice_core.objects.body import BytesBody
+from sluice_core.objects.body import ArrivingBody, BytesBody
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore, PartTag
 from sluice_core.uploads.model import MIB, ObjectRef
 
@@ -55,6 +55,10 @@ async def content(store: ObjectStore) -> bytes | None:
     data = await read(store)
     assert info.size == len(data)
     return data
+
+
+def arriving(data: bytes) -> ArrivingBody:
+    return ArrivingBody(BytesBody(data).blocks(), size=len(data))
 
 
 def files_below(path: Path) -> set[str]:
@@ -163,6 +167,24 @@ async def test_put_after_a_crash_leaves_one_generation(step_number: int, tmp_pat
     names = files_below(root)
     assert len(names) == 2
     assert "manifest.json" in names
+
+
+@pytest.mark.parametrize("step_number", range(MOST_STEPS))
+async def test_crash_while_receiving_leaves_all_or_nothing(
+    step_number: int, tmp_path: Path
+) -> None:
+    """The client sends the body again, and finds it stored or stores it."""
+    root = tmp_path / "objects"
+    async with opened(root) as store:
+        with killed_before_step(step_number, root), suppress(Killed):
+            await store.receive(REF, arriving(b"new"), PLAIN)
+    async with opened(root) as store:
+        assert await content(store) in (None, b"new")
+        info = await store.receive(REF, arriving(b"new"), PLAIN)
+        assert await store.head(REF) == info
+        assert await content(store) == b"new"
+        await store.delete(REF)
+    assert files_below(root) == set()
 
 
 async def test_crash_after_completion_leaves_no_open_multipart(tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ CASES = REMOTE_CALLS | {"empty read": lambda store: anext(store.read(REF, 0, 0),
 LOCAL_CALLS: dict[str, Callable[[ObjectStore], Any]] = {
     "presign_get": lambda store: store.presign_get(REF, 60, "name"),
     "presign_put": lambda store: store.presign_put(REF, 60, 1, PLAIN),
+    "presign_part": lambda store: store.presign_part(REF, "id", 1, 60, 1),
 }
 
 

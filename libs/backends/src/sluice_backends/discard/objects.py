@@ -97,7 +97,25 @@ class DiscardObjectStore:
         raise presign_unsupported()
 
     async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        attributes: ObjectAttributes,
+        *,
+        crc32c: int | None = None,
+    ) -> PresignedPut:
+        raise presign_unsupported()
+
+    async def presign_part(
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        number: int,
+        lifetime_seconds: int,
+        size: int,
+        *,
+        crc32c: int | None = None,
     ) -> PresignedPut:
         raise presign_unsupported()
 

@@ -28,6 +28,7 @@ from sluice_core.objects.parts import (
     choose_parts,
     multipart_not_found,
     object_damaged,
+    object_exists,
     object_not_found,
 )
 from sluice_core.ports.object_store import ObjectAttributes, PartTag
@@ -129,14 +130,30 @@ class ObjectFolders:
     # -- whole objects
 
     def put(
-        self, ref: ObjectRef, attributes: ObjectAttributes, source: Path, part: Part
+        self,
+        ref: ObjectRef,
+        attributes: ObjectAttributes,
+        source: Path,
+        part: Part,
+        *,
+        replace: bool = True,
     ) -> Manifest:
-        """Create an object from one file, which is moved into the tree."""
+        """Create an object from one file, which is moved into the tree.
+
+        Args:
+            replace: replace an existing object. Otherwise return it if it has equal bytes, and
+                raise `AlreadyExists` OBJECT_EXISTS if it has not.
+        """
         place = self._place(ref)
         with _new_generation(place) as generation:
             source.rename(generation / part.name)
             manifest = Manifest.of(ref, generation.name, attributes, [part])
             with place.lock:
+                existing = None if replace else _read_manifest(place.folder)
+                if existing is not None:
+                    if (existing.size, existing.crc32c) != (manifest.size, manifest.crc32c):
+                        raise object_exists()
+                    return existing
                 self._publish(generation, place.folder / generation.name)
                 retired = self._commit(place, manifest)
         self._remove_retired(retired)
@@ -267,8 +284,7 @@ class ObjectFolders:
     # -- steps; the place's lock is held
 
     def _open_folder(self, place: _Place, multipart_id: str) -> Path:
-        if _GENERATION.fullmatch(multipart_id) is None:
-            raise multipart_not_found()
+        check_multipart_id(multipart_id)
         folder = place.folder / multipart_id
         if not (folder / _OPEN).exists():
             raise multipart_not_found()
@@ -371,6 +387,12 @@ def _new_generation(place: _Place) -> Iterator[Path]:
         yield generation
     finally:
         remove_tree(generation)
+
+
+def check_multipart_id(multipart_id: str) -> None:
+    """Raise `NotFound` MULTIPART_NOT_FOUND for an id that the store never issues."""
+    if _GENERATION.fullmatch(multipart_id) is None:
+        raise multipart_not_found()
 
 
 def remove_tree(path: Path) -> None:

@@ -51,7 +51,14 @@ class Manifest:
     @property
     def info(self) -> ObjectInfo:
         etag = make_etag(self.size, self.crc32c, self.generation)
-        return ObjectInfo(self.ref, self.size, etag, self.crc32c)
+        return ObjectInfo(
+            self.ref,
+            self.size,
+            etag,
+            self.crc32c,
+            self.attributes.content_type,
+            self.attributes.metadata,
+        )
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """Yield the pieces of parts that make up `length` bytes from `offset`; none is empty."""
@@ -72,7 +79,7 @@ class Manifest:
                 "bucket": self.ref.bucket,
                 "key": self.ref.key,
                 "generation": self.generation,
-                "attributes": _stored_attributes(self.attributes),
+                "attributes": asdict(self.attributes),
                 "size": self.size,
                 "crc32c": self.crc32c,
                 "etag": self.info.etag,
@@ -104,8 +111,7 @@ class Manifest:
 
 def attributes_to_json(attributes: ObjectAttributes) -> bytes:
     """Return the attributes that an open multipart stores until its completion."""
-    stored = _stored_attributes(attributes)
-    return json.dumps({"format": FORMAT_VERSION, "attributes": stored}).encode()
+    return json.dumps({"format": FORMAT_VERSION, "attributes": asdict(attributes)}).encode()
 
 
 def attributes_from_json(data: bytes) -> ObjectAttributes:
@@ -114,13 +120,6 @@ def attributes_from_json(data: bytes) -> ObjectAttributes:
         return ObjectAttributes(**_fields(data)["attributes"])
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged() from error
-
-
-def _stored_attributes(attributes: ObjectAttributes) -> dict[str, str]:
-    """Return the attributes without metadata, which only stores with other writers need."""
-    stored = asdict(attributes)
-    del stored["metadata"]
-    return stored
 
 
 def _fields(data: bytes) -> dict[str, Any]:

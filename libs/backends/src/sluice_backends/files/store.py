@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from sluice_backends.disk import DiskStore, DiskThreads, NewFile, create_file
-from sluice_backends.files.folders import ObjectFolders, remove_tree
-from sluice_backends.files.manifest import Piece
+from sluice_backends.files.folders import ObjectFolders, check_multipart_id, remove_tree
+from sluice_backends.files.manifest import Manifest, Piece
+from sluice_backends.files.signed_urls import SignedUrls
 from sluice_core.errors import InvalidArgument
 from sluice_core.objects.body import verified
-from sluice_core.objects.parts import Part, check_part_number, object_damaged, presign_unsupported
+from sluice_core.objects.parts import (
+    Part,
+    check_part_number,
+    object_damaged,
+    object_exists,
+    presign_unsupported,
+)
+from sluice_core.ports.object_listener import OpenObject
 from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIN_PART_BYTES, ObjectRef
@@ -21,8 +29,9 @@ from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIN_PART_BYTES, ObjectRef
 T = TypeVar("T")
 
 
+# Size: two ports on one tree: `ObjectStore`, and `ListenerStore` for bodies of clients.
 class FileObjectStore(DiskStore):
-    """`ObjectStore` in a directory tree of one process; `folders.py` defines the layout.
+    """`ObjectStore` and `ListenerStore` in a directory tree of one process (see `folders.py`).
 
     Args:
         root: created by `check`, as are buckets, which are folders in it.
@@ -30,6 +39,7 @@ class FileObjectStore(DiskStore):
         min_part_bytes: minimum size of every part but the last; S3's limit by default, so that
             uploads that would fail on S3 fail here too.
         threads: concurrent file operations.
+        urls: signer of URLs that the embedded object listener serves; None for a store without.
 
     Besides the port's errors: `ResourceExhausted` DISK_FULL; `InvalidArgument` BAD_BUCKET,
     BAD_PART_NUMBER, BAD_RANGE; `DataLoss` OBJECT_DAMAGED when a completely read part does not
@@ -43,8 +53,10 @@ class FileObjectStore(DiskStore):
         fsync: bool,
         min_part_bytes: int = MIN_PART_BYTES,
         threads: int = 8,
+        urls: SignedUrls | None = None,
     ) -> None:
         self._fsync = fsync
+        self._urls = urls
         self._folders = ObjectFolders(root, fsync=fsync, min_part_bytes=min_part_bytes)
         super().__init__(
             DiskThreads(
@@ -106,13 +118,83 @@ class FileObjectStore(DiskStore):
     async def delete(self, ref: ObjectRef) -> None:
         await self._threads.run(self._folders.delete, ref)
 
+    async def receive(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
+        existing = await self.head(ref)
+        if existing is not None and existing.size != body.size:
+            raise object_exists()  # before its bytes are read
+        temporary = await self._threads.run(self._folders.new_temporary, ref.bucket)
+
+        def publish() -> Manifest:
+            part = Part.new(1, body.size, body.crc32c)
+            return self._folders.put(ref, attributes, temporary, part, replace=False)
+
+        return (await self._write(temporary, body, publish)).info
+
+    async def receive_part(
+        self, ref: ObjectRef, multipart_id: str, number: int, body: Body
+    ) -> PartTag:
+        check_part_number(number)
+        await self._threads.run(self._folders.check_open, ref, multipart_id)
+        temporary = await self._threads.run(self._folders.new_temporary, ref.bucket)
+
+        def publish() -> PartTag:
+            part = Part.new(number, body.size, body.crc32c)
+            self._folders.add_part(ref, multipart_id, temporary, part)
+            return part.tag
+
+        return await self._write(temporary, body, publish)
+
+    @asynccontextmanager
+    async def open_object(self, ref: ObjectRef) -> AsyncIterator[OpenObject]:
+        # A stack, because a cancelled caller must still close what the thread has opened.
+        stack = ExitStack()
+        try:
+            manifest, folder_fd = await self._threads.run(
+                stack.enter_context, self._folders.reading(ref)
+            )
+
+            async def read(offset: int, length: int) -> AsyncGenerator[bytes, None]:
+                pieces = _read_pieces(manifest, folder_fd, offset, length)
+                async with aclosing(self._threads.stream(pieces)) as blocks:
+                    async for block in blocks:
+                        yield block
+
+            yield OpenObject(manifest.info, read)
+        finally:
+            await self._threads.run(stack.close)
+
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        raise presign_unsupported()
+        return await self._signer().get(ref, lifetime_seconds, filename)
 
     async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        attributes: ObjectAttributes,
+        *,
+        crc32c: int | None = None,
     ) -> PresignedPut:
-        raise presign_unsupported()
+        return await self._signer().put(ref, lifetime_seconds, size, attributes, crc32c)
+
+    async def presign_part(
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        number: int,
+        lifetime_seconds: int,
+        size: int,
+        *,
+        crc32c: int | None = None,
+    ) -> PresignedPut:
+        signer = self._signer()
+        check_multipart_id(multipart_id)
+        return await signer.part(ref, multipart_id, number, lifetime_seconds, size, crc32c)
+
+    def _signer(self) -> SignedUrls:
+        if self._urls is None:
+            raise presign_unsupported()
+        return self._urls
 
     async def _write(self, temporary: Path, body: Body, then: Callable[[], T]) -> T:
         """Write and verify a body, then let `then` move the file to its place."""
@@ -131,8 +213,14 @@ class FileObjectStore(DiskStore):
 
     def _blocks(self, ref: ObjectRef, offset: int, length: int) -> Generator[bytes, None, None]:
         with self._folders.reading(ref) as (manifest, folder_fd):
-            for piece in manifest.pieces(offset, length):
-                yield from _read_piece(piece, folder_fd)
+            yield from _read_pieces(manifest, folder_fd, offset, length)
+
+
+def _read_pieces(
+    manifest: Manifest, folder_fd: int, offset: int, length: int
+) -> Generator[bytes, None, None]:
+    for piece in manifest.pieces(offset, length):
+        yield from _read_piece(piece, folder_fd)
 
 
 def _read_piece(piece: Piece, folder_fd: int) -> Generator[bytes, None, None]:

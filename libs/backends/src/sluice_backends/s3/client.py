@@ -19,9 +19,26 @@ S3Client = Any
 """botocore generates its clients from data files; they have no static types."""
 
 
+S3Session = Any
+"""Holds the credentials that its clients share; botocore has no static types."""
+
+
+def new_session(options: S3Options) -> S3Session:
+    """Return a session with the credentials of the options, or with botocore's chain."""
+    session = get_session()
+    session.register_component("data_loader", _shared_loader())
+    if options.access_key is not None:
+        session.set_credentials(
+            _secret(options.access_key), _secret(options.secret_key), _secret(options.session_token)
+        )
+    return session
+
+
 @asynccontextmanager
-async def open_client(options: S3Options, endpoint_url: str | None) -> AsyncIterator[S3Client]:
-    """Yield a client for this endpoint. No request is sent."""
+async def open_client(
+    options: S3Options, session: S3Session | None = None
+) -> AsyncIterator[S3Client]:
+    """Yield a client of the session, or of a new one. No request is sent."""
     config = AioConfig(
         region_name=options.region,
         signature_version="s3v4",
@@ -43,19 +60,18 @@ async def open_client(options: S3Options, endpoint_url: str | None) -> AsyncIter
         # Read the service descriptions, a megabyte of JSON, in a thread.
         warm_up_loader_caches=True,
     )
-    session = get_session()
-    session.register_component("data_loader", _shared_loader())
-    async with session.create_client(
-        "s3",
-        endpoint_url=endpoint_url,
-        config=config,
-        verify=options.ca_bundle,
-        aws_access_key_id=_secret(options.access_key),
-        aws_secret_access_key=_secret(options.secret_key),
-        aws_session_token=_secret(options.session_token),
+    async with (session or new_session(options)).create_client(
+        "s3", endpoint_url=options.endpoint_url, config=config, verify=options.ca_bundle
     ) as client:
         client.meta.events.register("before-sign.s3", _drop_expect_header)
         yield client
+
+
+def endpoint_of(client: S3Client) -> str:
+    """Return the URL of a client's endpoint, without a bucket; botocore knows those of AWS."""
+    url: str = client.meta.endpoint_url
+    # Its name for us-east-1, which is in no host; requests go to the region's.
+    return url.replace(".aws-global.", f".{client.meta.region_name}.")
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sluice_backends.s3.checksums import decode_crc32c, encode_crc32c
-from sluice_core.errors import InvalidArgument
+from sluice_core.objects.keys import check_key
 from sluice_core.objects.parts import multipart_not_found
 from sluice_core.ports.object_store import ObjectInfo, PartTag
 from sluice_core.uploads.checksums import combined_crc32c
@@ -14,21 +14,10 @@ from sluice_core.uploads.model import ObjectRef
 
 Response = Mapping[str, Any]
 
-_MAX_KEY_BYTES = 1024
-
 
 def to_object(ref: ObjectRef) -> dict[str, Any]:
-    """Return the parameters that name an object.
-
-    Raises `InvalidArgument` BAD_KEY for a key that some stores normalize: S3 preserves `a//b` and
-    `a/../b`, a proxy or a store on a file system does not.
-    """
-    if len(ref.key.encode()) > _MAX_KEY_BYTES or not {"", ".", ".."}.isdisjoint(ref.key.split("/")):
-        raise InvalidArgument(
-            "BAD_KEY",
-            f"An object's key has at most {_MAX_KEY_BYTES} bytes in segments that are neither "
-            "empty nor dots; correct the drive's key prefix.",
-        )
+    """Return the parameters that name an object. Raises `InvalidArgument` BAD_KEY."""
+    check_key(ref.key)
     return {"Bucket": ref.bucket, "Key": ref.key}
 
 

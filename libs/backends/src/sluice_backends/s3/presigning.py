@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+import time
+from collections.abc import Callable, Mapping
 
+from sluice_backends.s3.addressing import Addressing
 from sluice_backends.s3.attributes import to_parameters
-from sluice_backends.s3.client import S3Client
+from sluice_backends.s3.checksums import encode_crc32c
+from sluice_backends.s3.credentials import CredentialSource
+from sluice_backends.s3.sigv4 import UrlSigner
+from sluice_core.objects.presigning import DOWNLOAD_TYPE, attachment, check_signed_attributes
 from sluice_core.ports.object_store import ObjectAttributes, PresignedPut
 from sluice_core.uploads.model import ObjectRef
-
-DOWNLOAD_TYPE = "application/octet-stream"
 
 _HEADERS = {
     "ContentType": "content-type",
@@ -22,43 +25,93 @@ _HEADERS = {
 class Presigner:
     """Signer of URLs; sends no request.
 
+    It signs by itself, because botocore takes ten times as long, and a job of a hundred photos
+    needs a hundred URLs at once.
+
     Args:
-        client: client of the endpoint that browsers use, because the host is signed, too.
+        addressing: of the endpoint that browsers use, because the host is signed, too.
+        clock: Unix seconds.
     """
 
-    def __init__(self, client: S3Client) -> None:
-        self._client = client
+    def __init__(
+        self,
+        addressing: Addressing,
+        region: str,
+        credentials: CredentialSource,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._addressing = addressing
+        self._signer = UrlSigner(region)
+        self._credentials = credentials
+        self._clock = clock
 
     async def get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        url: str = await self._client.generate_presigned_url(
-            "get_object",
-            Params={
-                "Bucket": ref.bucket,
-                "Key": ref.key,
-                "ResponseContentDisposition": _attachment(filename),
-                # Whatever type an uploader has claimed: nothing that a browser would render.
-                "ResponseContentType": DOWNLOAD_TYPE,
-            },
-            ExpiresIn=lifetime_seconds,
-        )
-        return url
+        query = {
+            "response-content-disposition": attachment(filename),
+            "response-content-type": DOWNLOAD_TYPE,
+        }
+        return await self._sign("GET", ref, lifetime_seconds, query, {})
 
     async def put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        attributes: ObjectAttributes,
+        crc32c: int | None,
     ) -> PresignedPut:
+        check_signed_attributes(attributes.content_type, attributes.metadata)
         parameters = to_parameters(attributes)
-        url: str = await self._client.generate_presigned_url(
-            "put_object",
-            Params={"Bucket": ref.bucket, "Key": ref.key, "ContentLength": size, **parameters},
-            ExpiresIn=lifetime_seconds,
-        )
         headers = {
             **{f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()},
             **{header: parameters[name] for name, header in _HEADERS.items() if name in parameters},
+            **_checksum_header(crc32c),
         }
-        return PresignedPut(url, {**headers, "content-length": str(size)})
+        return await self._put(ref, lifetime_seconds, size, {}, headers)
+
+    async def part(
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        number: int,
+        lifetime_seconds: int,
+        size: int,
+        crc32c: int | None,
+    ) -> PresignedPut:
+        query = {"partNumber": str(number), "uploadId": multipart_id}
+        return await self._put(ref, lifetime_seconds, size, query, _checksum_header(crc32c))
+
+    async def _put(
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> PresignedPut:
+        signed = {**headers, "content-length": str(size)}
+        return PresignedPut(
+            await self._sign("PUT", ref, lifetime_seconds, query, signed), dict(headers)
+        )
+
+    async def _sign(
+        self,
+        method: str,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> str:
+        return self._signer.sign(
+            method,
+            self._addressing.target(ref),
+            await self._credentials.current(ref.bucket),
+            query=query,
+            headers=headers,
+            lifetime_seconds=lifetime_seconds,
+            now=self._clock(),
+        )
 
 
-def _attachment(filename: str) -> str:
-    """Return a Content-Disposition (RFC 6266) that forces a download under any UTF-8 name."""
-    return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+def _checksum_header(crc32c: int | None) -> dict[str, str]:
+    return {} if crc32c is None else {"x-amz-checksum-crc32c": encode_crc32c(crc32c)}

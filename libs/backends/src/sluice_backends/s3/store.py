@@ -10,12 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from sluice_backends.certificates import check_tls_files
+from sluice_backends.s3.addressing import Addressing
 from sluice_backends.s3.attributes import to_parameters
 from sluice_backends.s3.breaker import Breaker, BreakerState
 from sluice_backends.s3.calls import S3Calls
 from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, probe
 from sluice_backends.s3.checksums import composite_checksum, decode_crc32c, encode_crc32c
-from sluice_backends.s3.client import open_client
+from sluice_backends.s3.client import endpoint_of, new_session, open_client
 from sluice_backends.s3.conversions import (
     Response,
     expected_object,
@@ -25,6 +26,7 @@ from sluice_backends.s3.conversions import (
     to_object,
     to_tag,
 )
+from sluice_backends.s3.credentials import CredentialSource
 from sluice_backends.s3.errors import checksum_mismatch, invalid_part, store_unavailable
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.s3.options import S3Options
@@ -40,6 +42,7 @@ from sluice_core.errors import (
     Unimplemented,
 )
 from sluice_core.objects.body import closing
+from sluice_core.objects.keys import check_key
 from sluice_core.objects.parts import check_part_number, object_not_found
 from sluice_core.ports.object_store import (
     Body,
@@ -65,12 +68,16 @@ async def open_s3_store(
     """
     check_tls_files("SLUICE_S3__CA_BUNDLE", ca=options.ca_bundle)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(open_client(options, options.endpoint_url))
-        signing = client
-        if options.public_endpoint_url is not None:
-            signing = await stack.enter_async_context(
-                open_client(options, options.public_endpoint_url)
-            )
+        session = new_session(options)
+        client = await stack.enter_async_context(open_client(options, session))
+        presigner = Presigner(
+            Addressing(
+                options.public_endpoint_url or endpoint_of(client),
+                path_style=options.addressing_style == "path",
+            ),
+            options.region,
+            CredentialSource(session),
+        )
 
         def on_state(state: BreakerState) -> None:
             if metrics is not None:
@@ -78,9 +85,10 @@ async def open_s3_store(
 
         policy = CallPolicy(options.retry, Breaker(options.breaker, on_state))
         calls = S3Calls(client, options, metrics)
-        yield S3ObjectStore(calls, policy, Presigner(signing), options)
+        yield S3ObjectStore(calls, policy, presigner, options)
 
 
+# Size: one method for each call of the port.
 class S3ObjectStore:
     """An `ObjectStore` on S3. Every call except presigning follows the `CallPolicy`.
 
@@ -235,14 +243,34 @@ class S3ObjectStore:
                 raise
 
     async def presign_get(self, ref: ObjectRef, lifetime_seconds: int, filename: str) -> str:
-        to_object(ref)
+        check_key(ref.key)
         return await self._presigner.get(ref, lifetime_seconds, filename)
 
     async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        attributes: ObjectAttributes,
+        *,
+        crc32c: int | None = None,
     ) -> PresignedPut:
-        to_object(ref)
-        return await self._presigner.put(ref, lifetime_seconds, size, attributes)
+        check_key(ref.key)
+        return await self._presigner.put(ref, lifetime_seconds, size, attributes, crc32c)
+
+    async def presign_part(
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        number: int,
+        lifetime_seconds: int,
+        size: int,
+        *,
+        crc32c: int | None = None,
+    ) -> PresignedPut:
+        check_part_number(number)
+        to_multipart(ref, multipart_id)
+        return await self._presigner.part(ref, multipart_id, number, lifetime_seconds, size, crc32c)
 
     async def _find_capabilities(self, bucket: str) -> Capabilities:
         """Return the capabilities of the store; the first call probes them in this bucket."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sluice_backends.discard.objects import DiscardObjectStore
+from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_backends.sql.catalogue import open_catalogue
@@ -23,8 +24,14 @@ BUCKET: Final = "SLUICE_BUCKET"
 
 
 @asynccontextmanager
-async def open_objects(settings: SluiceSettings, metrics: S3Metrics) -> AsyncIterator[ObjectStore]:
+async def open_objects(
+    settings: SluiceSettings, metrics: S3Metrics, urls: SignedUrls | None = None
+) -> AsyncIterator[ObjectStore]:
     """Open the object store of the settings.
+
+    Args:
+        urls: signer of the URLs of a store in files, where an object listener serves them. S3
+            signs its own.
 
     Raise `ConfigurationError` if the default bucket cannot be used.
     """
@@ -39,7 +46,9 @@ async def open_objects(settings: SluiceSettings, metrics: S3Metrics) -> AsyncIte
                 )
             case Objects.FILES:
                 store = await stack.enter_async_context(
-                    FileObjectStore(DataDir(settings.data_dir).objects, fsync=settings.fsync)
+                    FileObjectStore(
+                        DataDir(settings.data_dir).objects, fsync=settings.fsync, urls=urls
+                    )
                 )
             case Objects.DISCARD:
                 store = DiscardObjectStore()

@@ -29,6 +29,11 @@ class DataDir:
         return self.root / "objects"
 
     @property
+    def url_keys(self) -> Path:
+        """The keys that sign URLs of objects."""
+        return self.root / "auth" / "url-keys.json"
+
+    @property
     def catalogue(self) -> Path:
         return self.root / "catalogue.sqlite"
 

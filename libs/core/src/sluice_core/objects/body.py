@@ -78,6 +78,36 @@ class BytesBody:
             yield self._data[start : start + MAX_BLOCK_BYTES]
 
 
+class ArrivingBody:
+    """Body that a client sends: read once, and its CRC32C is known when it has been read.
+
+    Args:
+        claimed_crc32c: CRC32C that the client announced, if it did; `verified` compares it.
+    """
+
+    def __init__(
+        self, blocks: AsyncIterator[bytes], *, size: int, claimed_crc32c: int | None = None
+    ) -> None:
+        self._blocks = blocks
+        self._size = size
+        self._claimed_crc32c = claimed_crc32c
+        self._crc32c = EMPTY_CRC32C
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def crc32c(self) -> int:
+        return self._crc32c if self._claimed_crc32c is None else self._claimed_crc32c
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        async with closing(self._blocks) as blocks:
+            async for block in blocks:
+                self._crc32c = crc32c(block, self._crc32c)
+                yield block
+
+
 class ChunksBody:
     """Body that reads a run of chunks from the chunk store on demand.
 

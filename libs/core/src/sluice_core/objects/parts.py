@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Self
 
 from sluice_core.errors import (
+    AlreadyExists,
     DataLoss,
     FailedPrecondition,
     InvalidArgument,
@@ -124,6 +125,13 @@ def multipart_not_found() -> NotFound:
 
 def object_not_found() -> NotFound:
     return NotFound("OBJECT_NOT_FOUND", "The object store holds no such object.")
+
+
+def object_exists() -> AlreadyExists:
+    return AlreadyExists(
+        "OBJECT_EXISTS",
+        "Other bytes are stored under this URL already; ask for a URL of a new object.",
+    )
 
 
 def bucket_not_found(bucket: str) -> NotFound:

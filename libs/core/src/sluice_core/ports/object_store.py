@@ -33,8 +33,7 @@ class ObjectAttributes:
     storage_class: str = ""
     encryption: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Names in lower case, values in ASCII, at most 2 KB together (S3's limit); see `marks.py`.
-    Only S3 stores it: other clients cannot write to the other stores."""
+    """Names in lower case, values in ASCII, at most 2 KB together (S3's limit); see `marks.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,11 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class PresignedPut:
-    """Presigned PUT of one object; `headers` are signed and have to be sent unchanged."""
+    """Presigned PUT of an object or a part.
+
+    `headers` are signed and have to be sent unchanged. Content-Length is signed too, but it is not
+    among them: HTTP clients set it to the size of the body, and browsers allow nobody else to.
+    """
 
     url: str
     headers: Mapping[str, str]
@@ -144,8 +147,35 @@ class ObjectStore(Protocol):
         ...
 
     async def presign_put(
-        self, ref: ObjectRef, lifetime_seconds: int, size: int, attributes: ObjectAttributes
+        self,
+        ref: ObjectRef,
+        lifetime_seconds: int,
+        size: int,
+        attributes: ObjectAttributes,
+        *,
+        crc32c: int | None = None,
     ) -> PresignedPut:
         """Return a request that lets its holder put the object until it expires, with exactly this
-        size and these attributes."""
+        size, these attributes and, if given, this CRC32C.
+
+        Raise `InvalidArgument` BAD_CONTENT_TYPE, BAD_METADATA.
+        """
+        ...
+
+    async def presign_part(
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        number: int,
+        lifetime_seconds: int,
+        size: int,
+        *,
+        crc32c: int | None = None,
+    ) -> PresignedPut:
+        """Return a request that lets its holder put part `number` until it expires, with exactly
+        this size and, if given, this CRC32C.
+
+        Sends no request: an unknown multipart shows when the part is put. Raise `InvalidArgument`
+        BAD_PART_NUMBER, `NotFound` MULTIPART_NOT_FOUND for an id that no store issues.
+        """
         ...

@@ -1,0 +1,1 @@
+"""Embedded object listener: serves the presigned URLs of a store in files."""
