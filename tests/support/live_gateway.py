@@ -14,7 +14,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
@@ -25,13 +24,12 @@ from sluice_core.errors import SluiceError, Unauthenticated, Unavailable
 from sluice_core.live.updates import Update
 from sluice_core.ports.live_updates import LiveUpdates
 from sluice_gateway.live.clocks import Clock, system_clock
-from sluice_gateway.live.dropping import uvicorn_options
+from sluice_gateway.http.server import HttpOptions, serving_http
 from sluice_gateway.live.hub import LiveHub, audience_of
 from sluice_gateway.live.metrics import LiveMetrics
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.routes import live_routes
-from sluice_gateway.live.serving import EmbeddedServer, serve_until
 from sluice_gateway.live.sessions import Sessions
 from sluice_gateway.live.stomp.frames import Frame, encode_frame
 from sluice_gateway.live.stomp.parser import FrameParser
@@ -147,36 +145,13 @@ async def running_gateway(
         clock,
     )
     app = Starlette(routes=live_routes(hub), exception_handlers={SluiceError: _as_problem})
-    server = embedded_server(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if small_buffers:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER_BYTES)
         port = listener.getsockname()[1]
-        stop = asyncio.Event()
-        serving = asyncio.create_task(
-            serve_until(stop, server, hub.sessions, [listener], WAIT_SECONDS)
-        )
-        try:
-            while not server.started:
-                assert not serving.done(), serving
-                await asyncio.sleep(0.005)
+        http = HttpOptions(session_seconds=WAIT_SECONDS)
+        async with serving_http(listener, app, http, None, hub.sessions.stop) as server:
             yield LiveGateway(hub, jobs, users, port, server)
-        finally:
-            stop.set()
-            async with asyncio.timeout(2 * WAIT_SECONDS):
-                await serving
-
-
-def embedded_server(app: ASGIApp, graceful_seconds: int = 5) -> EmbeddedServer:
-    """Return a server with the options that live updates need."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        lifespan="off",
-        timeout_graceful_shutdown=graceful_seconds,
-        **uvicorn_options(),
-    )
-    return EmbeddedServer(config)
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:

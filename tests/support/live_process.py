@@ -14,13 +14,13 @@ from starlette.applications import Starlette
 from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_common.process.lifecycle import run_service
 from sluice_core.live.updates import Update
+from sluice_gateway.http.server import HttpOptions, serving_http
 from sluice_gateway.live.hub import LiveHub, audience_of
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.routes import live_routes
-from sluice_gateway.live.serving import serve_until
 from sluice_gateway.live.sessions import Sessions
-from support.live_gateway import JobTable, NamedUsers, embedded_server, user
+from support.live_gateway import JobTable, NamedUsers, user
 from support.live_updates import photo_update
 
 
@@ -29,13 +29,15 @@ async def _main(stop: asyncio.Event) -> None:
     jobs.add("job-1", "ann", photo_update("p1"))
     options = LiveOptions(write_seconds=300.0)
     hub = LiveHub(updates, jobs, NamedUsers(), Origins([]), Sessions(options), options)
-    server = embedded_server(Starlette(routes=live_routes(hub)), graceful_seconds=1)
+    app = Starlette(routes=live_routes(hub))
+    http = HttpOptions(drain_seconds=1, session_seconds=1.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(_publish_lines(updates))
             _print(listener.getsockname()[1])
-            await serve_until(stop, server, hub.sessions, [listener], drain_seconds=1.0)
+            async with serving_http(listener, app, http, None, hub.sessions.stop):
+                await stop.wait()
             publishing.cancel()
 
 

@@ -6,9 +6,8 @@ import asyncio
 import secrets
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from sluice_core.errors import SluiceError
+from sluice_gateway.http.dropping import DroppableHttp
 from sluice_gateway.http.problems import problem_response
 from sluice_gateway.http.refusals import headers_too_large, malformed_request
 
@@ -22,7 +21,7 @@ _SLACK_BYTES: Final = 256 * 1024
 """Largest piece that asyncio reads at once: it may hold headers and the begin of the body."""
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(DroppableHttp):
     """One connection.
 
     uvicorn waits forever for the end of headers, and keeps any amount of them. Its parser refuses

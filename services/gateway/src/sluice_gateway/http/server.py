@@ -7,26 +7,34 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
+from sluice_gateway.http.dropping import DroppableWebSocket
 from sluice_gateway.http.protocol import LimitedProtocol
 
 DRAIN_SECONDS: Final = 5
 """Time for requests in progress after a stop; then they are cancelled."""
+SESSION_SECONDS: Final = 4.0
+"""Time for the ends of live sessions before that: a stop takes less than 10 s together."""
 KEEP_ALIVE_SECONDS: Final = 20
 """How long an idle connection stays open: above the polling interval of clients."""
-MAX_WEBSOCKET_MESSAGE_BYTES: Final = 64 * 1024
+MAX_WEBSOCKET_MESSAGE_BYTES: Final = 16 * 1024
+"""A STOMP frame; larger messages end the connection before they are in memory."""
 _BACKLOG: Final = 2048
 
 ContextSource = Callable[[], ssl.SSLContext]
+EndSessions = Callable[[], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class HttpOptions:
     """
 
     trusted_proxies: Sequence[str] = ()
+    drain_seconds: int = DRAIN_SECONDS
+    session_seconds: float = SESSION_SECONDS
 
 
 class _EmbeddedServer(Server):
@@ -62,15 +72,18 @@ async def serving_http(
     app: ASGIApp,
     options: HttpOptions,
     tls: ContextSource | None = None,
-) -> AsyncIterator[None]:
+    end_sessions: EndSessions | None = None,
+) -> AsyncIterator[Server]:
     """Serve `app` inside the block.
 
-    At the end new connections are refused, and requests in progress get `DRAIN_SECONDS`. Streams
-    have to watch the stop event of the process themselves: uvicorn waits for their ends.
+    At the end first `end_sessions`: uvicorn closes WebSockets without a hint when to come back, and
+    waits for event streams, which would not end. Meanwhile requests are served. Then new
+    connections are refused, and requests in progress get `drain_seconds`.
 
     Args:
         listener: see `bind`; it is closed at the end.
         tls: returns the context of a new connection; None for plain text.
+        end_sessions: accepts no more live sessions and ends the open ones.
     """
     # It logs whatever strangers send, at `warning`.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -79,9 +92,22 @@ async def serving_http(
         group.create_task(server.serve([listener]), name="http")
         try:
             await server.is_listening.wait()
-            yield
+            yield server
         finally:
-            server.should_exit = True
+            try:
+                await _ended(end_sessions, options.session_seconds)
+            finally:
+                server.should_exit = True
+
+
+async def _ended(end_sessions: EndSessions | None, seconds: float) -> None:
+    if end_sessions is None:
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await end_sessions()
+    except TimeoutError:
+        _log.warning("live_sessions.drain_timed_out", seconds=seconds)
 
 
 def _config(app: ASGIApp, options: HttpOptions, tls: ContextSource | None) -> Config:
@@ -89,9 +115,10 @@ def _config(app: ASGIApp, options: HttpOptions, tls: ContextSource | None) -> Co
     return Config(
         app,
         http=LimitedProtocol,
-        ws="auto",
+        ws=DroppableWebSocket,
         ws_max_size=MAX_WEBSOCKET_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # a small message may inflate to a large one
+        # A small message may inflate to a large one, and a window would cost each session memory.
+        ws_per_message_deflate=False,
         lifespan="off",  # the composition root opens and closes what the application uses
         log_config=None,
         access_log=False,
@@ -100,7 +127,7 @@ def _config(app: ASGIApp, options: HttpOptions, tls: ContextSource | None) -> Co
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=options.drain_seconds,
         ssl_context_factory=None if tls is None else lambda _config, _default: following(tls),
         # A request must not inherit what the task that accepted its connection has bound.
         reset_contextvars=True,

@@ -16,7 +16,7 @@ from sluice_core.access.principal import Principal
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import ResourceExhausted, SluiceError, Unavailable
 from sluice_core.ports.live_updates import Listening
-from sluice_gateway.live.dropping import SlowSubscriber, find_drop, send_within
+from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
 from sluice_gateway.live.framing import PLAIN, Framing
 from sluice_gateway.live.hub import LiveHub, TopicReader, audience_of
 from sluice_gateway.live.stomp.closing import SLOW_SUBSCRIBER, Close, restart

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import Scope
 from uvicorn._types import ASGISendEvent
@@ -13,8 +13,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.http11 import Request
-
-from sluice_gateway.live.stomp.frames import MAX_FRAME_BYTES
 
 _EXTENSION: Final = "sluice.drop"
 
@@ -41,25 +39,14 @@ async def send_within(seconds: float, sending: Awaitable[None]) -> None:
 def find_drop(scope: Scope) -> Drop:
     """Return the function that drops the connection of a scope.
 
-    Raise `RuntimeError` on a server that does not run with `uvicorn_options`: there a subscriber
-    that does not read could keep its socket for ever.
+    Raise `RuntimeError` on a server without the protocols of this module: there a subscriber that
+    does not read could keep its socket for ever.
     """
     extension = (scope.get("extensions") or {}).get(_EXTENSION)
     if extension is None:
-        raise RuntimeError("the server cannot drop connections; run it with uvicorn_options()")
+        raise RuntimeError("the server cannot drop connections; run it with serving_http()")
     drop: Drop = extension["drop"]
     return drop
-
-
-def uvicorn_options() -> dict[str, Any]:
-    """Return the arguments of `uvicorn.Config` that live updates need."""
-    return {
-        "http": DroppableHttp,
-        "ws": DroppableWebSocket,
-        "ws_max_size": MAX_FRAME_BYTES,
-        # Messages are small: compression would cost each session a window and save little.
-        "ws_per_message_deflate": False,
-    }
 
 
 class DroppableHttp(HttpToolsProtocol):
