@@ -89,6 +89,15 @@ class PhotoCatalogue(Protocol):
         """
         ...
 
+    async def open_photos(
+        self, unchanged_since: float, limit: int, after: str = ""
+    ) -> Sequence[Photo]:
+        """Return open photos without a change since this time, by id, from all owners.
+
+        Starts after the photo id `after`. For the sweeper, which looks for what got stuck.
+        """
+        ...
+
     async def list_photos(
         self,
         owner: Owner,

@@ -13,8 +13,8 @@ from sluice_core.access.principal import Principal
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import SluiceError
 from sluice_core.ports.live_updates import Listening
-from sluice_gateway.live.clocks import Instant
 from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
+from sluice_gateway.live.clocks import Instant
 from sluice_gateway.live.hub import Batch, LiveHub, TopicReader, audience_of
 from sluice_gateway.live.messages import to_json, update_message
 from sluice_gateway.live.token_end import TokenEnd

@@ -19,6 +19,7 @@ from sluice_core.catalogue.processing import (
     Recorded,
     Thumbnail,
 )
+from sluice_core.concurrency.batching import CallBatcher
 from sluice_core.errors import Aborted, FailedPrecondition, NotFound, SluiceError, Unavailable
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.catalogue import Candidate, Drive, Node
@@ -27,7 +28,6 @@ from sluice_processor.deps import ProcessorDeps
 from sluice_processor.images import model
 from sluice_processor.images.model import RefusalReason
 from sluice_processor.nodes.adoption import Adopter, Adoption
-from sluice_processor.nodes.batching import CallBatcher
 from sluice_processor.nodes.examination import REEXAMINED_REASONS, Examiner, Finding
 from sluice_processor.nodes.keys import Place, thumbnail_ref
 from sluice_processor.nodes.stages import Stage, staged

@@ -42,18 +42,24 @@ _WINDOW: Final = 64
 
 
 class WakingPublisher:
-    """Publisher that wakes the reader of the log for new upload events.
+    """Publisher that wakes a reader of the log for new events of some topics.
 
-    Events that the processor itself publishes do not wake it.
+    By default upload events: those that the processor itself publishes do not wake it.
     """
 
-    def __init__(self, publisher: EventPublisher, wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        publisher: EventPublisher,
+        wake: asyncio.Event,
+        topics: Sequence[str] = (UPLOADS_TOPIC,),
+    ) -> None:
         self._publisher = publisher
         self._wake = wake
+        self._topics = frozenset(topics)
 
     async def publish(self, events: Sequence[EventRecord]) -> None:
         await self._publisher.publish(events)
-        if any(event.topic == UPLOADS_TOPIC for event in events):
+        if any(event.topic in self._topics for event in events):
             self._wake.set()
 
 

@@ -10,11 +10,13 @@ import structlog
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.catalogue import ObjectDeletion, ObjectIntent
 from sluice_core.ports.quotas import QuotaReservation
+from sluice_core.uploads.ids import direct_upload_id, nonce_of
 from sluice_core.uploads.model import ObjectRef, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import is_terminal
 from sluice_repository.deps import RepositoryDeps
 
 _log = structlog.get_logger(__name__)
+_DIRECT = nonce_of(direct_upload_id(""))
 _CONCURRENT_READS = 32
 """Reads of the ledger at a time when reservations are checked."""
 
@@ -58,8 +60,11 @@ class Cleaner:
     async def clean_stale_intent(self, intent: ObjectIntent) -> bool:
         """Remove what a worker recorded as an intent, if its upload is unknown or ended (rule 13).
 
-        Return False while the upload is live: its own end cleans up.
+        Return False while the upload is live: its own end cleans up. Return False also for the
+        multipart of a photo, which no ledger knows; the gateway sweeps those.
         """
+        if nonce_of(intent.upload_id) == _DIRECT:
+            return False
         catalogue = self._deps.catalogue
         assert catalogue is not None
         try:

@@ -14,13 +14,14 @@ from sluice_backends.sql.photos.listing import cursor_of, listing
 from sluice_backends.sql.photos.rows import photo_not_found, photo_of
 from sluice_backends.sql.photos.tags import drop_tags
 from sluice_backends.sql.photos.work import lock_photos, processed_nodes
-from sluice_backends.sql.schema import LIVE, nodes, photos
+from sluice_backends.sql.schema import LIVE, nodes, photos, upload_jobs
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import FailedPrecondition
 from sluice_core.events.photos import photo_deleted
 from sluice_core.photos.changes import Outcome, PhotoChange, reopen
+from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, Photo
-from sluice_core.photos.states import PhotoStatus, Reopening, is_terminal
+from sluice_core.photos.states import TERMINAL, PhotoStatus, Reopening, is_terminal
 from sluice_core.ports.photos import (
     ALL_PHOTOS,
     ChangedPhoto,
@@ -31,6 +32,19 @@ from sluice_core.ports.photos import (
 
 _GET = select(photos).where(photos.c.photo_id == bindparam("p_photo"))
 _OF_NODES = select(photos).where(photos.c.node_id.in_(bindparam("p_nodes", expanding=True)))
+# By the jobs that are open: those are few, while most photos of the table have ended.
+_OPEN = (
+    select(photos)
+    .join(upload_jobs, upload_jobs.c.job_id == photos.c.job_id)
+    .where(
+        upload_jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.IN_PROGRESS.value]),
+        photos.c.status.not_in([status.value for status in sorted(TERMINAL)]),
+        photos.c.updated_at < bindparam("p_before"),
+        photos.c.photo_id > bindparam("p_after"),
+    )
+    .order_by(photos.c.photo_id)
+    .limit(bindparam("p_limit"))
+)
 _NODE_STATE = select(
     exists().where(nodes.c.node_id == bindparam("p_node")).label("is_committed"),
     exists()
@@ -60,6 +74,14 @@ class SqlPhotos(SqlFamily):
             result = await connection.execute(_OF_NODES, {"p_nodes": list(node_ids)})
             found = [photo_of(row) for row in result.mappings()]
         return {photo.node_id: photo for photo in found}
+
+    async def open_photos(
+        self, unchanged_since: float, limit: int, after: str = ""
+    ) -> Sequence[Photo]:
+        parameters = {"p_before": unchanged_since, "p_after": after, "p_limit": limit}
+        async with self._db.read() as connection:
+            result = await connection.execute(_OPEN, parameters)
+            return [photo_of(row) for row in result.mappings()]
 
     async def list_photos(
         self,

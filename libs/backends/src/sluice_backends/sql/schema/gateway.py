@@ -75,8 +75,8 @@ upload_jobs = Table(
     Column("user_id", Exact(255), nullable=False),
     Column("drive", String(63), nullable=False),
     Column("strategy", String(32), nullable=False),
-    # Follows from the counts; a column for listings by status.
-    Column("status", String(32), nullable=False),
+    # Follows from the counts; a column for listings by status, and for the sweeper of all owners.
+    Column("status", String(32), nullable=False, index=True),
     Column("queued", Integer, nullable=False),
     Column("uploading", Integer, nullable=False),
     Column("processing", Integer, nullable=False),

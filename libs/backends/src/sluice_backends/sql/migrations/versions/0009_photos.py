@@ -109,6 +109,7 @@ def _create_jobs() -> None:
         sa.PrimaryKeyConstraint("job_id", name="pk_upload_jobs"),
         **OPTIONS,
     )
+    _index("upload_jobs", "status")
     _index("upload_jobs", *_OWNED, "created_at", "job_id")
     create_table(
         "photos",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from sluice_core.concurrency.batching import CallBatcher
 from sluice_core.errors import Unavailable
-from sluice_processor.nodes.batching import CallBatcher
 
 
 class Doubling:

@@ -1,0 +1,1 @@
+"""Projection of upload and node events onto photos and jobs."""
