@@ -17,11 +17,14 @@ from typing import Any
 import aiohttp
 from starlette.types import ASGIApp
 
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_common.settings import SluiceSettings, load_settings
 from sluice_core.addresses import Address
 from sluice_gateway.app import build_app
+from sluice_gateway.backends import GatewayBackends
 from sluice_gateway.bootstrap import open_gateway
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
@@ -164,10 +167,13 @@ async def running_gateway(
         options = change(gateway_options(given, address))
         database = await new_catalogue(folder)
         catalogue = await enter(open_catalogue(f"sqlite:///{database}"))
-        deps = await enter(open_gateway(given, options, catalogue, GatewayMetrics(), is_ready))
+        store = await enter(FileObjectStore(folder / "objects", fsync=False))
+        backends = GatewayBackends(catalogue, store, MemoryLiveUpdates())
+        deps = await enter(open_gateway(given, options, backends, GatewayMetrics(), is_ready))
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
         proxies = HttpOptions(options.trusted_proxies)
-        await enter(serving_http(listener, wrap(build_app(deps)), proxies))
+        end = deps.hub.sessions.stop
+        await enter(serving_http(listener, wrap(build_app(deps)), proxies, None, end))
         http = await enter(aiohttp.ClientSession(auto_decompress=False))
         yield Gateway(address, deps, catalogue, database, http, ready)

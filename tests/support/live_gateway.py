@@ -23,10 +23,9 @@ from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError, Unauthenticated, Unavailable
 from sluice_core.live.updates import Update
 from sluice_core.ports.live_updates import LiveUpdates
-from sluice_gateway.live.clocks import Clock, system_clock
 from sluice_gateway.http.server import HttpOptions, serving_http
+from sluice_gateway.live.clocks import Clock, system_clock
 from sluice_gateway.live.hub import LiveHub, audience_of
-from sluice_gateway.live.metrics import LiveMetrics
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.routes import live_routes
@@ -34,6 +33,7 @@ from sluice_gateway.live.sessions import Sessions
 from sluice_gateway.live.stomp.frames import Frame, encode_frame
 from sluice_gateway.live.stomp.parser import FrameParser
 from sluice_gateway.live.topics import JobTopic, UserTopic
+from sluice_gateway.metrics import LiveMetrics
 
 ORIGIN = "https://photos.example"
 WAIT_SECONDS = 30.0

@@ -25,6 +25,7 @@ from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
 from sluice_gateway.http.routes import SECURITY_SCHEMES, ProblemView
 from sluice_gateway.http.security_headers import SecurityHeaders
+from sluice_gateway.live.routes import live_routes
 
 VERSION: Final = "1"
 
@@ -57,6 +58,7 @@ def _routes(deps: GatewayDeps) -> FastAPI:
     )
     app.include_router(auth_routes(deps.accounts, deps.authentication))
     routes: list[BaseRoute] = [*operation_routes(deps.metrics.registry, deps.is_ready)]
+    routes += live_routes(deps.hub)
     if deps.keys is not None and deps.terms is not None:
         routes += well_known_routes(deps.keys, deps.terms)
     app.router.routes.extend(routes)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from sluice_common.rates.opening import open_rate_buckets
+from sluice_common.security.authentication import Authenticator
 from sluice_common.security.claims import ClaimRules
 from sluice_common.security.metrics import TokenMetrics
 from sluice_common.security.opening import open_authenticator
@@ -21,10 +23,19 @@ from sluice_gateway.auth.housekeeping import purging_families
 from sluice_gateway.auth.key_file import SigningKeys, open_signing_keys
 from sluice_gateway.auth.passwords import Passwords
 from sluice_gateway.auth.sessions import Sessions
+from sluice_gateway.backends import GatewayBackends
 from sluice_gateway.deps import GatewayDeps
-from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.http.authentication import Authentication, KeylessAuthenticator
+from sluice_gateway.http.operations import Readiness
+from sluice_gateway.live.hub import LiveHub
+from sluice_gateway.live.options import LiveOptions
+from sluice_gateway.live.origins import Origins
+from sluice_gateway.live.progress import ProgressBatches
+from sluice_gateway.live.sessions import Sessions as LiveSessions
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.projection.announcing import Announcer
+from sluice_gateway.projection.topics import CatalogueTopics
 from sluice_gateway.settings import keys_file, rotation_policy
 
 
@@ -32,9 +43,9 @@ from sluice_gateway.settings import keys_file, rotation_policy
 async def open_gateway(
     settings: SluiceSettings,
     options: GatewayOptions,
-    catalogue: GatewayCatalogue,
+    backends: GatewayBackends,
     metrics: GatewayMetrics,
-    is_ready: Callable[[], Awaitable[bool]],
+    is_ready: Readiness,
 ) -> AsyncIterator[GatewayDeps]:
     """Open what the routes work with; close it in reverse order.
 
@@ -48,7 +59,7 @@ async def open_gateway(
                     settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
                 )
             )
-            yield GatewayDeps(Authentication(authenticator), metrics, options, is_ready)
+            yield await enter(_open_live(authenticator, metrics, options, is_ready, backends))
             return
         policy = rotation_policy(settings)
         keys = await enter(open_signing_keys(keys_file(settings), policy, metrics.accounts))
@@ -56,18 +67,55 @@ async def open_gateway(
             options.issuer, options.audience, options.tenant_claim, options.access_token_seconds
         )
         rules = ClaimRules(options.audience, options.issuer, options.tenant_claim)
-        verifier = JwtAuthenticator(keys, rules, metrics.registry.group(TokenMetrics))
-        await enter(purging_families(catalogue))
-        accounts = await enter(_open_accounts(settings, options, catalogue, keys, terms, metrics))
-        yield GatewayDeps(
-            Authentication(verifier, is_keyless=options.is_keyless),
-            metrics,
-            options,
-            is_ready,
-            accounts,
-            keys,
-            terms,
+        verifier: Authenticator = JwtAuthenticator(
+            keys, rules, metrics.registry.group(TokenMetrics)
         )
+        if options.is_keyless:
+            verifier = KeylessAuthenticator(verifier)
+        await enter(purging_families(backends.catalogue))
+        accounts = await enter(
+            _open_accounts(settings, options, backends.catalogue, keys, terms, metrics)
+        )
+        deps = await enter(_open_live(verifier, metrics, options, is_ready, backends))
+        yield replace(deps, accounts=accounts, keys=keys, terms=terms)
+
+
+@asynccontextmanager
+async def _open_live(
+    authenticator: Authenticator,
+    metrics: GatewayMetrics,
+    options: GatewayOptions,
+    is_ready: Readiness,
+    backends: GatewayBackends,
+) -> AsyncIterator[GatewayDeps]:
+    """Open live updates, and the dependencies that every gateway has."""
+    live = LiveOptions()
+    hub = LiveHub(
+        backends.live,
+        CatalogueTopics(backends.catalogue),
+        authenticator,
+        Origins((*options.own_origins, *options.origins)),
+        LiveSessions(live),
+        live,
+        metrics.live,
+    )
+    progress = ProgressBatches(backends.live, metrics.live)
+    announcer = Announcer(backends.catalogue, backends.live)
+    async with asyncio.TaskGroup() as group:
+        flushing = group.create_task(progress.run(), name="progress")
+        try:
+            yield GatewayDeps(
+                Authentication(authenticator),
+                metrics,
+                options,
+                is_ready,
+                backends,
+                hub,
+                progress,
+                announcer,
+            )
+        finally:
+            flushing.cancel()
 
 
 @asynccontextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.redis.metrics import RedisMetrics
+from sluice_backends.s3.metrics import S3Metrics
 from sluice_common.rates.metrics import RateMetrics
 
 
@@ -58,6 +60,72 @@ class AccountMetrics(Instruments):
         )
 
 
+class LiveMetrics(Instruments):
+    """Sessions, what they were sent, why they ended."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.sessions = Gauge(
+            "sluice_gateway_live_sessions",
+            "Open sessions, by transport",
+            ("transport",),
+            registry=r,
+        )
+        self.messages = Counter(
+            "sluice_gateway_live_messages", "Updates sent, by transport", ("transport",), registry=r
+        )
+        self.ended = Counter(
+            "sluice_gateway_live_ended",
+            "Sessions that have ended, by transport and reason",
+            ("transport", "reason"),
+            registry=r,
+        )
+        self.ticks = Counter(
+            "sluice_gateway_progress_ticks",
+            "Ticks of progress, by outcome",
+            ("outcome",),
+            registry=r,
+        )
+
+
+class ProjectionMetrics(Instruments):
+    """Ends of photos, by the names that existing dashboards ask for, and the work behind them."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.completed = Counter(
+            "photo_completed", "Photos that were stored and processed", registry=r
+        )
+        self.failed = Counter(
+            "photo_failed", "Photos that failed, by reason", ("reason",), registry=r
+        )
+        self.changes = Counter(
+            "sluice_gateway_photo_changes",
+            "Changes of photos by events, by outcome",
+            ("outcome",),
+            registry=r,
+        )
+        self.skipped = Counter(
+            "sluice_gateway_events_skipped",
+            "Events of the log that could not be applied, by reason",
+            ("reason",),
+            registry=r,
+        )
+        self.behind = Gauge(
+            "sluice_gateway_events_behind",
+            "Events of the log that were read and not applied yet",
+            registry=r,
+        )
+        self.swept = Counter(
+            "sluice_gateway_swept",
+            "What the sweeper of photos mended, by kind",
+            ("kind",),
+            registry=r,
+        )
+
+
 class GatewayMetrics(Instruments):
     """All that a gateway exports."""
 
@@ -68,3 +136,7 @@ class GatewayMetrics(Instruments):
         self.accounts = r.group(AccountMetrics)
         self.rates = r.group(RateMetrics)
         self.redis = r.group(RedisMetrics)
+        self.s3 = r.group(S3Metrics)
+        self.consumer = r.group(ConsumerMetrics)
+        self.live = r.group(LiveMetrics)
+        self.projection = r.group(ProjectionMetrics)

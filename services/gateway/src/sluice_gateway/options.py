@@ -18,6 +18,7 @@ class GatewayOptions:
     loopback_names_only: whether `Host` has to name this machine.
     is_https: whether users reach it by HTTPS.
     origins: further origins whose pages may use the API.
+    own_origins: origins of the gateway's own pages, which may open WebSockets too.
     object_origins: origins of the object store, for the policy of the panel's pages.
     trusted_proxies: addresses and networks of proxies in front of it.
     home_prefix: key prefix of the drives of users.
@@ -32,6 +33,7 @@ class GatewayOptions:
     loopback_names_only: bool = False
     is_https: bool = False
     origins: tuple[str, ...] = ()
+    own_origins: tuple[str, ...] = ()
     object_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     max_body_bytes: int = MIB

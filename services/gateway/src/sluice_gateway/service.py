@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
-from sluice_common.backends.storage import open_database_catalogue
+from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
 from sluice_common.security.exposure import check_exposure
@@ -18,6 +18,8 @@ from sluice_common.telemetry.exposition import exposing
 from sluice_core.combinations import CatalogueKind
 from sluice_core.configuration import ConfigurationError
 from sluice_gateway.app import build_app
+from sluice_gateway.backends import GatewayBackends, open_live_updates
+from sluice_gateway.background import background_work, working
 from sluice_gateway.bootstrap import open_gateway
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
@@ -77,10 +79,19 @@ async def _main(
         listener = stack.enter_context(bind(ADDRESS, settings.gateway_address))
         address = settings.gateway_address.with_port(listener.getsockname()[1])
         options = gateway_options(settings, address)
-        deps = await enter(open_gateway(settings, options, catalogue, metrics, is_ready))
+        objects = await enter(open_objects(settings, metrics.s3))
+        live = await enter(open_live_updates(settings, metrics.registry))
+        backends = GatewayBackends(catalogue, objects, live)
+        deps = await enter(open_gateway(settings, options, backends, metrics, is_ready))
+        if not settings.supported_combination.standalone_only:
+            # Nothing is published in this process, so the projector is not woken. Where all else
+            # is in one process, that one has the projector too.
+            work = background_work(settings, backends, metrics, asyncio.Event())
+            await enter(working(work, stop))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = HttpOptions(options.trusted_proxies)
-        await enter(serving_http(listener, build_app(deps), http, contexts))
+        end = deps.hub.sessions.stop
+        await enter(serving_http(listener, build_app(deps), http, contexts, end))
         await asyncio.to_thread(announce, "gateway", address, arguments.ready_file)
         ready.set()
         try:

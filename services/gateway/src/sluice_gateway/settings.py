@@ -11,9 +11,12 @@ from sluice_core.addresses import Address
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.projection.sweeper import SweepOptions
 
 _DAY_SECONDS = 24 * 3600.0
 DEFAULT_AUDIENCE = "sluice"
+GROUP = "gateway"
+"""Consumer group of the projector."""
 PUBLISH_SECONDS = 600.0
 """Twice as long as verifiers keep the keys."""
 
@@ -38,6 +41,7 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         loopback_names_only=is_keyless and address.is_loopback,
         is_https=issuer.startswith("https://"),
         origins=gateway.origins,
+        own_origins=_own_origins(issuer, address),
         object_origins=gateway.object_origins,
         trusted_proxies=gateway.trusted_proxies,
         access_token_seconds=gateway.access_token_seconds,
@@ -49,6 +53,26 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         ),
         home_prefix=f"{gateway.environment}/",
         home_bucket=settings.bucket,
+    )
+
+
+def _own_origins(issuer: str, address: Address) -> tuple[str, ...]:
+    """Return the origins of the gateway's own pages.
+
+    On a loopback address people write `localhost` too.
+    """
+    if not address.is_loopback:
+        return (issuer,)
+    scheme = issuer.partition(":")[0]
+    return tuple(dict.fromkeys((issuer, f"{scheme}://localhost:{address.port}")))
+
+
+def sweep_options(settings: SluiceSettings) -> SweepOptions:
+    """Return when photos that got stuck are looked for."""
+    gateway = settings.gateway
+    return SweepOptions(
+        interval_seconds=gateway.sweep_interval_seconds,
+        arrival_seconds=gateway.photo_arrival_seconds,
     )
 
 

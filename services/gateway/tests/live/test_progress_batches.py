@@ -10,8 +10,8 @@ import pytest
 from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_core.errors import Unavailable
 from sluice_core.live.updates import Audience, ProgressTick
-from sluice_gateway.live.metrics import LiveMetrics
 from sluice_gateway.live.progress import GATHER_SECONDS, ProgressBatches
+from sluice_gateway.metrics import LiveMetrics
 
 ANN, BOB = Audience("acme", "ann"), Audience("acme", "bob")
 

@@ -47,6 +47,11 @@ class DataDir:
         return self.root / "processor"
 
     @property
+    def gateway(self) -> Path:
+        """The gateway's position in the event log."""
+        return self.root / "gateway"
+
+    @property
     def auth_secret(self) -> Path:
         """The key of `sluice serve --auth`."""
         return self.root / "auth" / "secret"

@@ -70,6 +70,8 @@ class Gateway(Group):
 
     public_url: str | None = None
     """URL under which clients reach the gateway, and issuer of its tokens; unset: its address."""
+    objects_url: str | None = None
+    """URL under which clients reach the object listener of `sluice serve`; unset: its address."""
     origins: Origins = ()
     """Further origins whose pages may use the API (CORS)."""
     object_origins: Origins = ()
@@ -91,7 +93,12 @@ class Gateway(Group):
     account_guesses_per_minute: Guesses = 60
     address_guesses_per_minute: Guesses = 300
 
-    @field_validator("public_url")
+    photo_arrival_seconds: Annotated[Seconds, Field(ge=60, le=30 * 24 * 3600)] = 24 * 3600.0
+    """Time for a photo to arrive after its job was created; then it is FAILED."""
+    sweep_interval_seconds: Seconds = 60.0
+    """Pause between two searches for photos that got stuck."""
+
+    @field_validator("public_url", "objects_url")
     @classmethod
     def _is_origin(cls, value: str | None) -> str | None:
         return None if value is None else _checked_origin(value)

@@ -94,6 +94,8 @@ class SluiceSettings(BaseSettings):
     intake_address: AddressSetting = Address("127.0.0.1", 50051)
     repository_address: AddressSetting = Address("127.0.0.1", 50052)
     gateway_address: AddressSetting = Address("127.0.0.1", 8080)
+    objects_address: AddressSetting = Address("127.0.0.1", 8081)
+    """Where `sluice serve` serves signed URLs of objects in files."""
     metrics_address: AddressSetting = Address("127.0.0.1", 9464)
     channelz_address: AddressSetting | None = None
     """Address of channelz; off by default, because it shows every peer."""
@@ -200,6 +202,7 @@ class SluiceSettings(BaseSettings):
             self.intake_address,
             self.repository_address,
             self.gateway_address,
+            self.objects_address,
             self.metrics_address,
             self.channelz_address,
             self.service_address,

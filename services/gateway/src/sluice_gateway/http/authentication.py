@@ -10,6 +10,23 @@ from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_princip
 from sluice_core.errors import Unauthenticated
 
 
+class KeylessAuthenticator:
+    """Authenticator of a keyless server: without a token the caller is the local principal.
+
+    Args:
+        tokens: verifies those that are sent nevertheless.
+    """
+
+    def __init__(self, tokens: Authenticator) -> None:
+        self._tokens = tokens
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Return the principal. Raise what the verification of a token raises."""
+        if authorization is None:
+            return LOCAL_PRINCIPAL
+        return await self._tokens.authenticate(authorization)
+
+
 class Authentication:
     """Authenticates requests.
 
@@ -18,12 +35,10 @@ class Authentication:
 
     Args:
         authenticator: verifies tokens.
-        is_keyless: whether a request without a token is the local principal's.
     """
 
-    def __init__(self, authenticator: Authenticator, *, is_keyless: bool = False) -> None:
+    def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
-        self._is_keyless = is_keyless
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         """Return the principal, and bind it to the request and its log lines.
@@ -35,10 +50,7 @@ class Authentication:
         if len(headers) > 1:
             # Proxies may disagree on which of them counts.
             raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
-        if not headers and self._is_keyless:
-            principal = LOCAL_PRINCIPAL
-        else:
-            principal = await self._authenticator.authenticate(headers[0] if headers else None)
+        principal = await self._authenticator.authenticate(headers[0] if headers else None)
         set_principal(principal, headers[0] if headers else None)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)
         return principal

@@ -12,11 +12,11 @@ from sluice_core.live.log import Entry
 from sluice_core.live.updates import Audience, Update, merge_update
 from sluice_core.ports.live_updates import Listening, LiveUpdates
 from sluice_gateway.live.clocks import Clock, system_clock
-from sluice_gateway.live.metrics import LiveMetrics
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.sessions import Sessions
 from sluice_gateway.live.topics import JobTopic, Topics, UserTopic
+from sluice_gateway.metrics import LiveMetrics
 
 
 @dataclass(frozen=True, slots=True)

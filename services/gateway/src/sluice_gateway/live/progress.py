@@ -12,7 +12,7 @@ import structlog
 from sluice_core.errors import SluiceError
 from sluice_core.live.updates import Audience, ProgressTick
 from sluice_core.ports.live_updates import LiveUpdates
-from sluice_gateway.live.metrics import LiveMetrics
+from sluice_gateway.metrics import LiveMetrics
 
 GATHER_SECONDS: Final = 0.1
 """A tenth of the second within which progress is to be visible."""

@@ -47,8 +47,10 @@ def change_of(
         result = node.processing
         if result is not None and result.state is ProcessingState.PROCESSED:
             target, taken_at = PhotoStatus.COMPLETED, taken_at_of(result)
-        elif result is not None and (
-            trust_former or not _is_of_former_attempt(photo, result.processed_at)
+        elif (
+            result is not None
+            and result.state is ProcessingState.FAILED
+            and (trust_former or not _is_of_former_attempt(photo, result.processed_at))
         ):
             target, reason, detail = PhotoStatus.FAILED, result.reason, result.detail
     elif news.kind is NewsKind.COMMITTED or photo.status in _HAS_NODE:

@@ -17,7 +17,7 @@ from sluice_core.concurrency.waiting import backoff_seconds, wait_at_most
 from sluice_core.errors import SluiceError
 from sluice_core.events.registry import BadEvent, parse_record
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC, EventRecord
-from sluice_gateway.projection.metrics import ProjectionMetrics
+from sluice_gateway.metrics import ProjectionMetrics
 from sluice_gateway.projection.news import NodeNews, news_of
 from sluice_gateway.projection.projector import Projector
 

@@ -16,6 +16,7 @@ from sluice_core.photos.model import Photo
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.photos import ChangedPhoto
+from sluice_gateway.metrics import ProjectionMetrics
 from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.decisions import (
     NodeState,
@@ -23,7 +24,6 @@ from sluice_gateway.projection.decisions import (
     has_lost_node,
     must_delete_node,
 )
-from sluice_gateway.projection.metrics import ProjectionMetrics
 from sluice_gateway.projection.news import NewsKind, NodeNews
 
 _log = structlog.get_logger(__name__)
