@@ -40,6 +40,8 @@ def running_server(data_dir: Path, *arguments: str) -> Iterator[dict[str, str]]:
         "SLUICE_INTAKE_ADDRESS": "127.0.0.1:0",
         "SLUICE_REPOSITORY_ADDRESS": "127.0.0.1:0",
         "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
+        "SLUICE_GATEWAY_ADDRESS": "127.0.0.1:0",
+        "SLUICE_OBJECTS_ADDRESS": "127.0.0.1:0",
         "SLUICE_LOG_LEVEL": "warning",
     }
     process = subprocess.Popen(

@@ -42,6 +42,8 @@ class StandaloneServer:
         self.address = "127.0.0.1:0"
         self.repository_address = "127.0.0.1:0"
         self.metrics_address = "127.0.0.1:0"
+        self.gateway_address = "127.0.0.1:0"
+        self.objects_address = "127.0.0.1:0"
 
     @property
     def pid(self) -> int:
@@ -57,6 +59,8 @@ class StandaloneServer:
                 "SLUICE_INTAKE_ADDRESS": self.address,
                 "SLUICE_REPOSITORY_ADDRESS": self.repository_address,
                 "SLUICE_METRICS_ADDRESS": self.metrics_address,
+                "SLUICE_GATEWAY_ADDRESS": self.gateway_address,
+                "SLUICE_OBJECTS_ADDRESS": self.objects_address,
                 **self._environment,
             }
         )
@@ -86,6 +90,9 @@ class StandaloneServer:
         self.address = addresses["intake"]
         self.repository_address = addresses["repository"]
         self.metrics_address = addresses["metrics"]
+        # None of both without a catalogue.
+        self.gateway_address = addresses.get("gateway", self.gateway_address)
+        self.objects_address = addresses.get("objects", self.objects_address)
 
     def kill(self) -> None:
         """Send SIGKILL and wait for the exit."""

@@ -24,7 +24,8 @@ from support.server import StandaloneServer, standalone
 from support.wire import CHANNEL_OPTIONS, Chunk, WireClient, cut
 
 FREE_PORTS = {
-    f"SLUICE_{name}_ADDRESS": "127.0.0.1:0" for name in ("INTAKE", "REPOSITORY", "METRICS")
+    f"SLUICE_{name}_ADDRESS": "127.0.0.1:0"
+    for name in ("INTAKE", "REPOSITORY", "METRICS", "GATEWAY", "OBJECTS")
 }
 PHASE_1 = {
     "SLUICE_COORDINATION": "memory",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sluice_backends.discard.chunks import DiscardChunkStore
 from sluice_backends.embedded.chunks.store import FileChunkStore
 from sluice_backends.embedded.ledger.ledger import open_sqlite_ledger
+from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.backends.coordination import CoordinationPorts, open_redis_coordination
@@ -31,9 +32,15 @@ class Backends:
 
 @asynccontextmanager
 async def open_backends(
-    settings: SluiceSettings, metrics: RepositoryMetrics, data_dir: DataDir
+    settings: SluiceSettings,
+    metrics: RepositoryMetrics,
+    data_dir: DataDir,
+    urls: SignedUrls | None = None,
 ) -> AsyncIterator[Backends]:
     """Open the backends while the block runs; close them in reverse order.
+
+    Args:
+        urls: signer of the URLs of objects in files.
 
     Raise `ConfigurationError` for a backend that this release cannot use.
     """
@@ -46,7 +53,7 @@ async def open_backends(
         enter = stack.enter_async_context
         coordination = await enter(_open_coordination(settings, metrics, data_dir))
         with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
-            storage = await enter(open_storage(settings, metrics))
+            storage = await enter(open_storage(settings, metrics, urls))
         yield Backends(coordination, storage)
 
 

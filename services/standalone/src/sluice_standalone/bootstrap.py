@@ -19,12 +19,14 @@ from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.tracing import Tracing
 from sluice_core.addresses import Address
 from sluice_core.combinations import Coordination, Durability, Events
+from sluice_gateway.projection.log_source import TOPICS as PROJECTED_TOPICS
 from sluice_intake.bootstrap import intake_deps, intake_service
 from sluice_intake.drives import DefaultDrives, DriveDirectory
 from sluice_intake.metrics import IntakeMetrics
 from sluice_intake.settings import intake_options
 from sluice_processor.bootstrap import open_processor
 from sluice_processor.metrics import ProcessorMetrics
+from sluice_processor.nodes.handler import NodeProcessor
 from sluice_processor.settings import processor_options
 from sluice_processor.source_set import Source, check_sources, run_sources, sources_of
 from sluice_processor.sources.log import WakingPublisher
@@ -36,6 +38,12 @@ from sluice_repository.serving import serve_with_roles
 from sluice_standalone.backends import Backends, open_backends
 from sluice_standalone.data_dir import announce_addresses, open_data_dir
 from sluice_standalone.drives import open_directory
+from sluice_standalone.gateway import (
+    ObjectUrls,
+    StandaloneGateway,
+    binding_objects,
+    open_standalone_gateway,
+)
 from sluice_standalone.metrics import StandaloneMetrics
 from sluice_standalone.own_keys import with_own_keys
 
@@ -72,14 +80,22 @@ async def serve(settings: SluiceSettings, stop: asyncio.Event, *, own_keys: bool
             if own_keys:
                 settings = with_own_keys(settings, data_dir)
             metrics = StandaloneMetrics()
-            async with open_backends(settings, metrics.repository, data_dir) as backends:
-                await _serve(settings, data_dir, backends, metrics, instance, tracing, stop)
+            async with AsyncExitStack() as stack:
+                objects = await stack.enter_async_context(binding_objects(settings, data_dir))
+                urls = None if objects is None else objects.urls
+                backends = await stack.enter_async_context(
+                    open_backends(settings, metrics.repository, data_dir, urls)
+                )
+                await _serve(
+                    settings, data_dir, backends, objects, metrics, instance, tracing, stop
+                )
 
 
 async def _serve(
     settings: SluiceSettings,
     data_dir: DataDir,
     backends: Backends,
+    objects: ObjectUrls | None,
     metrics: StandaloneMetrics,
     instance: str,
     tracing: Tracing,
@@ -87,11 +103,18 @@ async def _serve(
 ) -> None:
     metrics.intake.ledger.budget_bytes.set(settings.budget_bytes)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
-    wake = asyncio.Event()
-    storage = replace(backends.storage, publisher=WakingPublisher(backends.storage.publisher, wake))
+    wake, gateway_wake = asyncio.Event(), asyncio.Event()
+    publisher = WakingPublisher(backends.storage.publisher, wake)
+    publisher = WakingPublisher(publisher, gateway_wake, PROJECTED_TOPICS)
+    storage = replace(backends.storage, publisher=publisher)
     deps = repository_deps(settings, backends.coordination, storage, metrics.repository, instance)
+    is_serving = asyncio.Event()
+
+    async def is_ready() -> bool:
+        return is_serving.is_set() and not stop.is_set()
+
     async with AsyncExitStack() as stack:
-        sources = await stack.enter_async_context(
+        processor, sources = await stack.enter_async_context(
             _sources(settings, storage, metrics.processor, wake)
         )
         limiter = await stack.enter_async_context(open_rate_limiter(settings, metrics.registry))
@@ -108,6 +131,11 @@ async def _serve(
         refusals = await stack.enter_async_context(
             writing_refusals(write, metrics.intake.rpc.audit_dropped)
         )
+        gateway = await stack.enter_async_context(
+            open_standalone_gateway(
+                settings, storage, objects, processor, metrics.gateway, gateway_wake, is_ready
+            )
+        )
         registry = metrics.registry
         host = await stack.enter_async_context(
             hosting(
@@ -121,10 +149,14 @@ async def _serve(
                 refusals,
             )
         )
-        stack.enter_context(announce_addresses(data_dir, _announcement(settings, host)))
-        _print(_banner(settings, data_dir, host))
+        announced = _announcement(settings, host, gateway)
+        stack.enter_context(announce_addresses(data_dir, announced))
+        _print(_banner(settings, data_dir, host, gateway))
+        is_serving.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(run_sources(sources, stop), name="processor")
+            if gateway is not None:
+                group.create_task(gateway.run(stop), name="gateway")
             roles = ALL_ROLES - {Role.API}
             await serve_with_roles(host, roles, deps, stop, settings.drain_seconds)
     _print("stopped")
@@ -133,20 +165,20 @@ async def _serve(
 @asynccontextmanager
 async def _sources(
     settings: SluiceSettings, storage: Storage, metrics: ProcessorMetrics, wake: asyncio.Event
-) -> AsyncIterator[tuple[Source, ...]]:
-    """Open the processor and yield its sources: the event log, or none.
+) -> AsyncIterator[tuple[NodeProcessor | None, tuple[Source, ...]]]:
+    """Open the processor; yield it with its sources: the event log, or none.
 
     With Kafka, separate `sluice-processor` processes consume the events.
     """
     catalogue = storage.catalogue
     is_embedded = settings.processor.enabled and settings.events is Events.LOG
     if not is_embedded or catalogue is None:
-        yield ()
+        yield None, ()
         return
     options = processor_options(settings)
     await check_sources(settings)
     async with open_processor(options, catalogue, storage.objects, metrics, lazy=True) as processor:
-        yield sources_of(settings, processor, metrics, wake)
+        yield processor, sources_of(settings, processor, metrics, wake)
 
 
 def _services(
@@ -168,22 +200,36 @@ def _services(
     return (intake_service(deps), *repository)
 
 
-def _announcement(settings: SluiceSettings, host: RpcHost) -> Mapping[str, str]:
+def _announcement(
+    settings: SluiceSettings, host: RpcHost, gateway: StandaloneGateway | None
+) -> Mapping[str, str]:
     """Return the addresses under the names in server.json that clients and scripts read."""
     names = {"intake": INTAKE, "repository": REPOSITORY, "metrics": METRICS}
-    return {name: _target(settings, host.addresses[setting]) for name, setting in names.items()}
+    addresses = {name: host.addresses[setting] for name, setting in names.items()}
+    if gateway is not None:
+        addresses["gateway"] = gateway.address
+        if gateway.objects is not None:
+            addresses["objects"] = gateway.objects.address
+    return {name: _target(settings, address) for name, address in addresses.items()}
 
 
-def _banner(settings: SluiceSettings, data_dir: DataDir, host: RpcHost) -> str:
+def _banner(
+    settings: SluiceSettings,
+    data_dir: DataDir,
+    host: RpcHost,
+    gateway: StandaloneGateway | None,
+) -> str:
     intake: Address = host.addresses[INTAKE]
     scheme = "http" if settings.tls.cert_file is None else "https"
     promise = _DURABILITY_TEXTS[settings.coordination][settings.durability]
     has_own_keys = settings.auth.secret_file == data_dir.auth_secret
     token = (f"token       {data_dir.admin_token.absolute()}",) if has_own_keys else ()
+    http = () if gateway is None else (f"gateway     {gateway.deps.options.issuer}",)
     return "\n".join(
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
+            *http,
             f"metrics     {scheme}://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
             *token,

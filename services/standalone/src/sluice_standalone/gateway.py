@@ -1,0 +1,178 @@
+"""The gateway of the standalone, and the listener of the objects that it keeps in files."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sluice_backends.files.signed_urls import SignedUrls
+from sluice_backends.files.store import FileObjectStore
+from sluice_backends.files.url_keys import open_url_keys
+from sluice_common.process.data_dir import DataDir
+from sluice_common.security.exposure import check_exposure
+from sluice_common.security.tls.servers import open_server_tls
+from sluice_common.settings import SluiceSettings
+from sluice_core.addresses import Address
+from sluice_core.combinations import CatalogueKind, Events, Objects
+from sluice_core.ports.object_listener import ObjectCreated
+from sluice_core.uploads.model import ObjectRef
+from sluice_gateway.app import build_app
+from sluice_gateway.backends import GatewayBackends, open_live_updates
+from sluice_gateway.background import Work, background_work, working
+from sluice_gateway.bootstrap import open_gateway
+from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.request_context import RequestContext
+from sluice_gateway.http.server import ContextSource, HttpOptions, bind, serving_http
+from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.options import GatewayOptions
+from sluice_gateway.service import ADDRESS, SERVICE_NAME
+from sluice_gateway.settings import gateway_options
+from sluice_gateway.storage.listener import PATH, ListenerOptions, object_listener
+from sluice_processor.nodes.handler import NodeProcessor
+from sluice_processor.sources.store_notifications import Notice, NoticeKind
+from sluice_processor.sources.work import sort_notices
+from sluice_repository.backends import Storage
+
+OBJECTS_ADDRESS: Final = "SLUICE_OBJECTS_ADDRESS"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectUrls:
+    """Signed URLs of objects in files, and the bound socket on which they will be served."""
+
+    listener: socket.socket
+    address: Address
+    origin: str
+    urls: SignedUrls
+
+
+@asynccontextmanager
+async def binding_objects(
+    settings: SluiceSettings, data_dir: DataDir
+) -> AsyncIterator[ObjectUrls | None]:
+    """Bind the listener of objects in the block; None where nothing makes nodes of them.
+
+    It comes before the store, whose URLs contain the address.
+
+    Raise `ConfigurationError` for an address that is not usable, or not allowed without TLS.
+    """
+    is_served = (
+        settings.objects is Objects.FILES
+        and settings.catalogue is not CatalogueKind.OFF
+        and settings.events is Events.LOG
+        and settings.processor.enabled
+    )
+    if not is_served:
+        yield None
+        return
+    # Signed URLs are the credentials: it needs TLS off loopback, and no keys.
+    check_exposure(settings, rpc={OBJECTS_ADDRESS: settings.objects_address})
+    with bind(OBJECTS_ADDRESS, settings.objects_address) as listener:
+        address = settings.objects_address.with_port(listener.getsockname()[1])
+        scheme = "http" if settings.tls.cert_file is None else "https"
+        origin = settings.gateway.objects_url or f"{scheme}://{address}"
+        urls = SignedUrls(await open_url_keys(data_dir.url_keys), f"{origin}{PATH}")
+        yield ObjectUrls(listener, address, origin, urls)
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneGateway:
+    """The gateway, ready to serve on its bound sockets."""
+
+    address: Address
+    deps: GatewayDeps
+    objects: ObjectUrls | None
+    _listener: socket.socket
+    _contexts: ContextSource | None
+    _work: Sequence[Work]
+    _object_created: ObjectCreated | None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`, then end live sessions and drain requests."""
+        deps, options = self.deps, self.deps.options
+        http = HttpOptions(options.trusted_proxies)
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            await enter(working(self._work, stop))
+            if self.objects is not None and self._object_created is not None:
+                store = deps.backends.objects
+                assert isinstance(store, FileObjectStore), "binding_objects requires files"
+                origins = (*options.own_origins, *options.origins)
+                app = object_listener(
+                    store, self.objects.urls, self._object_created, ListenerOptions(origins)
+                )
+                app = RequestContext(app, deps.metrics.http)
+                await enter(serving_http(self.objects.listener, app, http, self._contexts))
+            end = deps.hub.sessions.stop
+            app = build_app(deps)
+            await enter(serving_http(self._listener, app, http, self._contexts, end))
+            await stop.wait()
+
+
+@asynccontextmanager
+async def open_standalone_gateway(
+    settings: SluiceSettings,
+    storage: Storage,
+    objects: ObjectUrls | None,
+    processor: NodeProcessor | None,
+    metrics: GatewayMetrics,
+    wake: asyncio.Event,
+    is_ready: Callable[[], Awaitable[bool]],
+) -> AsyncIterator[StandaloneGateway | None]:
+    """Bind and open the gateway in the block; None without a catalogue.
+
+    Args:
+        processor: makes nodes of objects that clients put.
+        wake: set when this process publishes an event.
+
+    Raise `ConfigurationError` for an address or keys that cannot be used.
+    """
+    if storage.catalogue is None:
+        yield None
+        return
+    check_exposure(settings, rpc={ADDRESS: settings.gateway_address}, services=(SERVICE_NAME,))
+    tls = open_server_tls(settings.tls, metrics.registry)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        listener = stack.enter_context(bind(ADDRESS, settings.gateway_address))
+        address = settings.gateway_address.with_port(listener.getsockname()[1])
+        options = _with_listener(gateway_options(settings, address), objects)
+        live = await enter(open_live_updates(settings, metrics.registry))
+        backends = GatewayBackends(storage.catalogue, storage.objects, live)
+        created = None if processor is None else _notifying(processor)
+        deps = await enter(open_gateway(settings, options, backends, metrics, is_ready))
+        yield StandaloneGateway(
+            address,
+            deps,
+            objects,
+            listener,
+            None if tls is None else tls.https_contexts(),
+            background_work(settings, backends, metrics, wake, created),
+            created,
+        )
+
+
+def _with_listener(options: GatewayOptions, objects: ObjectUrls | None) -> GatewayOptions:
+    """Let the pages of the gateway send photos to the listener."""
+    if objects is None:
+        return options
+    return replace(options, object_origins=(*options.object_origins, objects.origin))
+
+
+def _notifying(processor: NodeProcessor) -> ObjectCreated:
+    """Return the notification of new objects, which makes their nodes.
+
+    On return the node is in the catalogue, and so is the event that leads to its processing. A
+    client whose request fails repeats it, and so notifies again.
+    """
+
+    async def object_created(ref: ObjectRef, *, happened_at: float) -> None:
+        found = sort_notices([Notice(NoticeKind.CREATED, ref, happened_at)])
+        for work in found.works:
+            await processor.process(work)
+
+    return object_created
