@@ -26,7 +26,10 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 def refusal(services: Services, changes: Mapping[str, str], module: str) -> str:
     """Return the last line of standard error of a service that refuses to start."""
     free = dict.fromkeys(
-        ("SLUICE_INTAKE_ADDRESS", "SLUICE_REPOSITORY_ADDRESS", "SLUICE_METRICS_ADDRESS"),
+        (
+            f"SLUICE_{name}_ADDRESS"
+            for name in ("INTAKE", "REPOSITORY", "METRICS", "GATEWAY", "OBJECTS")
+        ),
         "127.0.0.1:0",
     )
     ended = subprocess.run(

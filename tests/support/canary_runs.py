@@ -119,7 +119,7 @@ def canary_run(
     services = {
         "sluice_intake": ("intake",),
         "sluice_repository": ("repository",),
-        "sluice_standalone": ("intake", "repository"),
+        "sluice_standalone": ("intake", "repository", "gateway", "objects"),
     }
     addresses |= {name: f"127.0.0.1:{free_port()}" for name in services.get(module, ())}
     environment = {
