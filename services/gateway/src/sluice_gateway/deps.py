@@ -9,6 +9,7 @@ from sluice_gateway.auth.access_tokens import TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.key_file import SigningKeys
 from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 
@@ -18,7 +19,7 @@ class GatewayDeps:
     """Dependencies of the routes.
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
-    the process accepts work now.
+    the process accepts work now. `photos`: None in a process without jobs and photos.
     """
 
     authentication: Authentication
@@ -28,3 +29,4 @@ class GatewayDeps:
     accounts: Accounts | None = None
     keys: SigningKeys | None = None
     terms: TokenTerms | None = None
+    photos: PhotoServices | None = None

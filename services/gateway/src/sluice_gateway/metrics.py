@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
 from sluice_backends.redis.metrics import RedisMetrics
 from sluice_common.rates.metrics import RateMetrics
+from sluice_gateway.jobs.metrics import JobMetrics
 
 
 class HttpMetrics(Instruments):
@@ -66,5 +67,6 @@ class GatewayMetrics(Instruments):
         r = self.registry
         self.http = r.group(HttpMetrics)
         self.accounts = r.group(AccountMetrics)
+        self.jobs = r.group(JobMetrics)
         self.rates = r.group(RateMetrics)
         self.redis = r.group(RedisMetrics)
