@@ -23,13 +23,15 @@ from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_common.settings import SluiceSettings, load_settings
 from sluice_core.addresses import Address
+from sluice_core.photos.model import Photo
 from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends
-from sluice_gateway.bootstrap import open_gateway
+from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
@@ -119,6 +121,10 @@ async def received(reader: asyncio.StreamReader, seconds: float = 20.0) -> bytes
     return content
 
 
+async def _reprocess(photo: Photo) -> None:
+    raise AssertionError("these tests process no photo")
+
+
 async def new_catalogue(folder: Path) -> Path:
     """Return the file of an empty, migrated catalogue."""
     template = _template()
@@ -169,10 +175,13 @@ async def running_gateway(
         catalogue = await enter(open_catalogue(f"sqlite:///{database}"))
         store = await enter(FileObjectStore(folder / "objects", fsync=False))
         backends = GatewayBackends(catalogue, store, MemoryLiveUpdates())
-        deps = await enter(open_gateway(given, options, backends, GatewayMetrics(), is_ready))
+        hooks = PhotoHooks(PhotoAdopter(catalogue, store), _reprocess)
+        metrics = GatewayMetrics()
+        deps = await enter(open_gateway(given, options, backends, hooks, metrics, is_ready))
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
         proxies = HttpOptions(options.trusted_proxies)
+        assert deps.hub is not None, "open_gateway opens one"
         end = deps.hub.sessions.stop
         await enter(serving_http(listener, wrap(build_app(deps)), proxies, None, end))
         http = await enter(aiohttp.ClientSession(auto_decompress=False))

@@ -9,7 +9,7 @@ import pytest
 
 from sluice_core.errors import NotFound
 from sluice_core.ports.catalogue import Catalogue, CommitOutcome, DrivePolicy, ObjectIntent
-from sluice_core.uploads.ids import direct_upload_id
+from sluice_core.uploads.ids import direct_multipart_id, direct_upload_id
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 
@@ -47,6 +47,25 @@ async def test_object_of_an_open_intent_is_not_adopted(catalogue: Catalogue) -> 
     assert await catalogue.commit_node(commit) == CommitOutcome(created=True)
     assert await catalogue.adopt_object(found) == CommitOutcome(created=False)
     assert (await catalogue.get_node(TENANT, commit.node_id)).path == "a.jpg"
+
+
+@pytest.mark.rule(13)
+async def test_adoption_drops_intents_of_its_multiparts(catalogue: Catalogue) -> None:
+    """A multipart through signed URLs is no upload: nobody else would create its node."""
+    commit, other = finished_upload("a.jpg"), finished_upload("b.jpg")
+    for attempt in (1, 2):
+        for each in (commit, other):
+            upload_id = direct_multipart_id(each.node_id, attempt)
+            await catalogue.record_intent(ObjectIntent(upload_id, TENANT, each.object, "m", 1.0))
+    found = replace(commit, upload_id=direct_upload_id(commit.node_id))
+    assert await catalogue.adopt_object(found) == CommitOutcome(created=True)
+    stale = await catalogue.stale_intents(2.0, 10)
+    assert {intent.object for intent in stale} == {other.object}
+    # That of an upload still has precedence.
+    upload = ObjectIntent(other.upload_id, TENANT, other.object, "", 1.0)
+    await catalogue.record_intent(upload)
+    direct = replace(other, upload_id=direct_upload_id(other.node_id))
+    assert await catalogue.adopt_object(direct) is None
 
 
 @pytest.mark.rule(13, 19)

@@ -23,9 +23,12 @@ from sluice_gateway.http.operations import operation_routes
 from sluice_gateway.http.origins import CorsHeaders, OriginCheck
 from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
-from sluice_gateway.http.routes import SECURITY_SCHEMES, ProblemView
+from sluice_gateway.http.routes import SECURITY_SCHEMES, DocumentedRoute, ProblemView
 from sluice_gateway.http.security_headers import SecurityHeaders
+from sluice_gateway.jobs.progress import progress_route
+from sluice_gateway.jobs.routes import job_routes
 from sluice_gateway.live.routes import live_routes
+from sluice_gateway.photos.routes import photo_routes
 
 VERSION: Final = "1"
 
@@ -57,8 +60,13 @@ def _routes(deps: GatewayDeps) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(auth_routes(deps.accounts, deps.authentication))
+    if deps.photos is not None:
+        app.include_router(job_routes(deps.photos, deps.authentication))
+        app.include_router(photo_routes(deps.photos, deps.authentication))
+        app.router.routes.append(progress_route(deps.photos, deps.authentication))
     routes: list[BaseRoute] = [*operation_routes(deps.metrics.registry, deps.is_ready)]
-    routes += live_routes(deps.hub)
+    if deps.hub is not None:
+        routes += live_routes(deps.hub)
     if deps.keys is not None and deps.terms is not None:
         routes += well_known_routes(deps.keys, deps.terms)
     app.router.routes.extend(routes)
@@ -90,7 +98,11 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         schemas["ProblemView"] = problem
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
-        for path in document.get("paths", {}).values():
+        paths = document.setdefault("paths", {})
+        for route in app.routes:
+            if isinstance(route, DocumentedRoute):
+                paths.setdefault(route.path, {}).update(route.operation)
+        for path in paths.values():
             for operation in path.values():
                 operation.get("responses", {}).pop("422", None)
         app.openapi_schema = document

@@ -28,12 +28,19 @@ class Work(Protocol):
         ...
 
 
+def projector_of(backends: GatewayBackends, metrics: GatewayMetrics) -> Projector:
+    """Return the projector of these backends."""
+    announcer = Announcer(backends.catalogue, backends.live)
+    return Projector(backends.catalogue, announcer, metrics.projection)
+
+
 def background_work(
     settings: SluiceSettings,
     backends: GatewayBackends,
+    projector: Projector,
     metrics: GatewayMetrics,
     wake: asyncio.Event,
-    object_created: ObjectCreated | None = None,
+    object_created: ObjectCreated,
 ) -> Sequence[Work]:
     """Return the projector with the source of its events, and the sweeper.
 
@@ -43,14 +50,12 @@ def background_work(
         wake: set when this process publishes an event of uploads or nodes.
         object_created: see `PhotoSweeper`.
     """
-    announcer = Announcer(backends.catalogue, backends.live)
-    projector = Projector(backends.catalogue, announcer, metrics.projection)
     work: list[Work] = [
         PhotoSweeper(
             backends.catalogue,
             backends.objects,
             projector,
-            announcer,
+            Announcer(backends.catalogue, backends.live),
             metrics.projection,
             sweep_options(settings),
             object_created,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sluice_common.rates.opening import open_rate_buckets
 from sluice_common.security.authentication import Authenticator
@@ -15,6 +15,8 @@ from sluice_common.security.opening import open_authenticator
 from sluice_common.security.tokens import JwtAuthenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.ports.gateway import GatewayCatalogue
+from sluice_core.ports.object_listener import ObjectCreated
+from sluice_core.ports.rate_buckets import RateBuckets
 from sluice_gateway.auth.access_tokens import AccessTokens, TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.guess_limits import GuessLimits
@@ -27,6 +29,13 @@ from sluice_gateway.backends import GatewayBackends
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.authentication import Authentication, KeylessAuthenticator
 from sluice_gateway.http.operations import Readiness
+from sluice_gateway.jobs.announcements import Announcements
+from sluice_gateway.jobs.idempotency import RepeatableRequests
+from sluice_gateway.jobs.limits import UserLimits
+from sluice_gateway.jobs.multiparts import Multiparts
+from sluice_gateway.jobs.ports import NoPressure, Reprocessing
+from sluice_gateway.jobs.services import PhotoServices
+from sluice_gateway.jobs.signing import ObjectUrls
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
@@ -34,9 +43,16 @@ from sluice_gateway.live.progress import ProgressBatches
 from sluice_gateway.live.sessions import Sessions as LiveSessions
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.topics import CatalogueTopics
-from sluice_gateway.settings import keys_file, rotation_policy
+from sluice_gateway.settings import keys_file, photo_options, rotation_policy
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoHooks:
+    """What becomes of objects. They are processed elsewhere, perhaps in another process."""
+
+    object_created: ObjectCreated
+    reprocessing: Reprocessing
 
 
 @asynccontextmanager
@@ -44,6 +60,7 @@ async def open_gateway(
     settings: SluiceSettings,
     options: GatewayOptions,
     backends: GatewayBackends,
+    hooks: PhotoHooks,
     metrics: GatewayMetrics,
     is_ready: Readiness,
 ) -> AsyncIterator[GatewayDeps]:
@@ -53,13 +70,15 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        buckets = await enter(open_rate_buckets(settings, metrics.registry))
+        photos = await enter(_open_photos(settings, options, backends, hooks, buckets, metrics))
         if not options.has_accounts:
             authenticator = await enter(
                 open_authenticator(
                     settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
                 )
             )
-            yield await enter(_open_live(authenticator, metrics, options, is_ready, backends))
+            yield _deps(authenticator, metrics, options, is_ready, backends, photos)
             return
         policy = rotation_policy(settings)
         keys = await enter(open_signing_keys(keys_file(settings), policy, metrics.accounts))
@@ -67,28 +86,68 @@ async def open_gateway(
             options.issuer, options.audience, options.tenant_claim, options.access_token_seconds
         )
         rules = ClaimRules(options.audience, options.issuer, options.tenant_claim)
-        verifier: Authenticator = JwtAuthenticator(
-            keys, rules, metrics.registry.group(TokenMetrics)
-        )
+        counts = metrics.registry.group(TokenMetrics)
+        verifier: Authenticator = JwtAuthenticator(keys, rules, counts)
         if options.is_keyless:
             verifier = KeylessAuthenticator(verifier)
         await enter(purging_families(backends.catalogue))
         accounts = await enter(
-            _open_accounts(settings, options, backends.catalogue, keys, terms, metrics)
+            _open_accounts(options, backends.catalogue, buckets, keys, terms, metrics)
         )
-        deps = await enter(_open_live(verifier, metrics, options, is_ready, backends))
+        deps = _deps(verifier, metrics, options, is_ready, backends, photos)
         yield replace(deps, accounts=accounts, keys=keys, terms=terms)
 
 
 @asynccontextmanager
-async def _open_live(
+async def _open_photos(
+    settings: SluiceSettings,
+    options: GatewayOptions,
+    backends: GatewayBackends,
+    hooks: PhotoHooks,
+    buckets: RateBuckets,
+    metrics: GatewayMetrics,
+) -> AsyncIterator[PhotoServices]:
+    """Open what the commands and queries of jobs and photos work with."""
+    catalogue, objects, live = backends.catalogue, backends.objects, backends.live
+    limits = photo_options(settings)
+    progress = ProgressBatches(live, metrics.live)
+    async with asyncio.TaskGroup() as group:
+        flushing = group.create_task(progress.run(), name="progress")
+        try:
+            yield PhotoServices(
+                catalogue=catalogue,
+                homes=CatalogueHomes(catalogue, options.home_bucket, options.home_prefix),
+                urls=ObjectUrls(objects, limits),
+                multiparts=Multiparts(objects, catalogue),
+                object_created=hooks.object_created,
+                reprocessing=hooks.reprocessing,
+                updates=live,
+                announcements=Announcements(live),
+                progress=progress,
+                limits=UserLimits(
+                    buckets,
+                    metrics.rates,
+                    jobs_per_minute=limits.jobs_per_minute,
+                    progress_per_second=limits.progress_per_second,
+                ),
+                pressure=NoPressure(),
+                repeatable=RepeatableRequests(catalogue, limits),
+                metrics=metrics.jobs,
+                options=limits,
+            )
+        finally:
+            flushing.cancel()
+
+
+def _deps(
     authenticator: Authenticator,
     metrics: GatewayMetrics,
     options: GatewayOptions,
     is_ready: Readiness,
     backends: GatewayBackends,
-) -> AsyncIterator[GatewayDeps]:
-    """Open live updates, and the dependencies that every gateway has."""
+    photos: PhotoServices,
+) -> GatewayDeps:
+    """Return the dependencies that every gateway has."""
     live = LiveOptions()
     hub = LiveHub(
         backends.live,
@@ -99,46 +158,29 @@ async def _open_live(
         live,
         metrics.live,
     )
-    progress = ProgressBatches(backends.live, metrics.live)
-    announcer = Announcer(backends.catalogue, backends.live)
-    async with asyncio.TaskGroup() as group:
-        flushing = group.create_task(progress.run(), name="progress")
-        try:
-            yield GatewayDeps(
-                Authentication(authenticator),
-                metrics,
-                options,
-                is_ready,
-                backends,
-                hub,
-                progress,
-                announcer,
-            )
-        finally:
-            flushing.cancel()
+    return GatewayDeps(
+        Authentication(authenticator), metrics, options, is_ready, photos=photos, hub=hub
+    )
 
 
 @asynccontextmanager
 async def _open_accounts(
-    settings: SluiceSettings,
     options: GatewayOptions,
     catalogue: GatewayCatalogue,
+    buckets: RateBuckets,
     keys: SigningKeys,
     terms: TokenTerms,
     metrics: GatewayMetrics,
 ) -> AsyncIterator[Accounts]:
-    async with open_rate_buckets(settings, metrics.registry) as buckets:
-        passwords = await asyncio.to_thread(Passwords, metrics.accounts.password_seconds)
-        try:
-            yield Accounts(
-                users=catalogue,
-                homes=CatalogueHomes(catalogue, options.home_bucket, options.home_prefix),
-                sessions=Sessions(
-                    catalogue, AccessTokens(keys, terms), options.refresh_token_seconds
-                ),
-                passwords=passwords,
-                limits=GuessLimits(buckets, options.guess_rates, metrics.rates),
-                metrics=metrics.accounts,
-            )
-        finally:
-            await asyncio.to_thread(passwords.close)
+    passwords = await asyncio.to_thread(Passwords, metrics.accounts.password_seconds)
+    try:
+        yield Accounts(
+            users=catalogue,
+            homes=CatalogueHomes(catalogue, options.home_bucket, options.home_prefix),
+            sessions=Sessions(catalogue, AccessTokens(keys, terms), options.refresh_token_seconds),
+            passwords=passwords,
+            limits=GuessLimits(buckets, options.guess_rates, metrics.rates),
+            metrics=metrics.accounts,
+        )
+    finally:
+        await asyncio.to_thread(passwords.close)

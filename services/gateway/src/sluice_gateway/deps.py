@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from sluice_gateway.auth.access_tokens import TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.key_file import SigningKeys
-from sluice_gateway.backends import GatewayBackends
 from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.live.hub import LiveHub
-from sluice_gateway.live.progress import ProgressBatches
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
-from sluice_gateway.projection.announcing import Announcer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +20,16 @@ class GatewayDeps:
     """Dependencies of the routes.
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
-    the process accepts work now. `announcer` publishes what a command has changed.
+    the process accepts work now. `photos`, `hub`: None in a process without jobs and photos, or
+    without live updates.
     """
 
     authentication: Authentication
     metrics: GatewayMetrics
     options: GatewayOptions
     is_ready: Callable[[], Awaitable[bool]]
-    backends: GatewayBackends
-    hub: LiveHub
-    progress: ProgressBatches
-    announcer: Announcer
     accounts: Accounts | None = None
     keys: SigningKeys | None = None
     terms: TokenTerms | None = None
+    photos: PhotoServices | None = None
+    hub: LiveHub | None = None

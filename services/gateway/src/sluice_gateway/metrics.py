@@ -126,6 +126,19 @@ class ProjectionMetrics(Instruments):
         )
 
 
+class JobMetrics(Instruments):
+    """Metrics of the commands, some with names that the dashboards of other stacks ask for."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.created = Counter("upload_job_created", "Upload jobs created", registry=r)
+        self.photos = Counter("sluice_gateway_photos", "Photos of the created jobs", registry=r)
+        self.deferred = Counter(
+            "sluice_gateway_jobs_deferred", "New jobs refused under back-pressure", registry=r
+        )
+
+
 class GatewayMetrics(Instruments):
     """All that a gateway exports."""
 
@@ -134,6 +147,7 @@ class GatewayMetrics(Instruments):
         r = self.registry
         self.http = r.group(HttpMetrics)
         self.accounts = r.group(AccountMetrics)
+        self.jobs = r.group(JobMetrics)
         self.rates = r.group(RateMetrics)
         self.redis = r.group(RedisMetrics)
         self.s3 = r.group(S3Metrics)

@@ -17,12 +17,15 @@ from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
 from sluice_core.combinations import CatalogueKind
 from sluice_core.configuration import ConfigurationError
+from sluice_core.errors import Unimplemented
+from sluice_core.photos.model import Photo
 from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends, open_live_updates
-from sluice_gateway.background import background_work, working
-from sluice_gateway.bootstrap import open_gateway
+from sluice_gateway.background import background_work, projector_of, working
+from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
@@ -82,11 +85,16 @@ async def _main(
         objects = await enter(open_objects(settings, metrics.s3))
         live = await enter(open_live_updates(settings, metrics.registry))
         backends = GatewayBackends(catalogue, objects, live)
-        deps = await enter(open_gateway(settings, options, backends, metrics, is_ready))
+        hooks = PhotoHooks(PhotoAdopter(catalogue, objects), _refuse_reprocessing)
+        deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
+        assert deps.hub is not None, "open_gateway opens one"
         if not settings.supported_combination.standalone_only:
             # Nothing is published in this process, so the projector is not woken. Where all else
             # is in one process, that one has the projector too.
-            work = background_work(settings, backends, metrics, asyncio.Event())
+            projector = projector_of(backends, metrics)
+            work = background_work(
+                settings, backends, projector, metrics, asyncio.Event(), hooks.object_created
+            )
             await enter(working(work, stop))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = HttpOptions(options.trusted_proxies)
@@ -99,3 +107,14 @@ async def _main(
         finally:
             # First the probes learn it, so that no new requests arrive during the drain.
             ready.clear()
+
+
+async def _refuse_reprocessing(photo: Photo) -> None:
+    """Raise `Unimplemented`: no request to the processors of other processes exists yet.
+
+    The sweeper lets the photo fail again.
+    """
+    raise Unimplemented(
+        "REPROCESSING_DISABLED",
+        "This server cannot have a photo processed again; upload it in a new job.",
+    )

@@ -10,6 +10,7 @@ from sluice_common.settings.security import AuthMode
 from sluice_core.addresses import Address
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
+from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.sweeper import SweepOptions
 
@@ -73,6 +74,16 @@ def sweep_options(settings: SluiceSettings) -> SweepOptions:
     return SweepOptions(
         interval_seconds=gateway.sweep_interval_seconds,
         arrival_seconds=gateway.photo_arrival_seconds,
+    )
+
+
+def photo_options(settings: SluiceSettings) -> PhotoOptions:
+    """Return the limits of jobs and photos."""
+    gateway = settings.gateway
+    return PhotoOptions(
+        jobs_per_minute=gateway.jobs_per_minute,
+        progress_per_second=gateway.progress_per_second,
+        max_photo_bytes=gateway.max_photo_bytes,
     )
 
 

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
+
 from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.files.url_keys import open_url_keys
@@ -18,26 +20,35 @@ from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_core.addresses import Address
 from sluice_core.combinations import CatalogueKind, Events, Objects
+from sluice_core.errors import FailedPrecondition, Unimplemented
+from sluice_core.photos.model import Photo
 from sluice_core.ports.object_listener import ObjectCreated
+from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends, open_live_updates
-from sluice_gateway.background import Work, background_work, working
-from sluice_gateway.bootstrap import open_gateway
+from sluice_gateway.background import Work as BackgroundWork
+from sluice_gateway.background import background_work, projector_of, working
+from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.request_context import RequestContext
 from sluice_gateway.http.server import ContextSource, HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.projection.adoption import PhotoAdopter
+from sluice_gateway.projection.news import NewsKind, NodeNews
+from sluice_gateway.projection.projector import Projector
 from sluice_gateway.service import ADDRESS, SERVICE_NAME
 from sluice_gateway.settings import gateway_options
 from sluice_gateway.storage.listener import PATH, ListenerOptions, object_listener
-from sluice_processor.nodes.handler import NodeProcessor
+from sluice_processor.nodes.handler import NodeProcessor, Work
 from sluice_processor.sources.store_notifications import Notice, NoticeKind
 from sluice_processor.sources.work import sort_notices
 from sluice_repository.backends import Storage
 
 OBJECTS_ADDRESS: Final = "SLUICE_OBJECTS_ADDRESS"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,9 @@ class StandaloneGateway:
     objects: ObjectUrls | None
     _listener: socket.socket
     _contexts: ContextSource | None
-    _work: Sequence[Work]
-    _object_created: ObjectCreated | None
+    _work: Sequence[BackgroundWork]
+    _store: ObjectStore
+    _object_created: ObjectCreated
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then end live sessions and drain requests."""
@@ -98,8 +110,8 @@ class StandaloneGateway:
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             await enter(working(self._work, stop))
-            if self.objects is not None and self._object_created is not None:
-                store = deps.backends.objects
+            if self.objects is not None:
+                store = self._store
                 assert isinstance(store, FileObjectStore), "binding_objects requires files"
                 origins = (*options.own_origins, *options.origins)
                 app = object_listener(
@@ -107,6 +119,7 @@ class StandaloneGateway:
                 )
                 app = RequestContext(app, deps.metrics.http)
                 await enter(serving_http(self.objects.listener, app, http, self._contexts))
+            assert deps.hub is not None, "open_gateway opens one"
             end = deps.hub.sessions.stop
             app = build_app(deps)
             await enter(serving_http(self._listener, app, http, self._contexts, end))
@@ -143,16 +156,18 @@ async def open_standalone_gateway(
         options = _with_listener(gateway_options(settings, address), objects)
         live = await enter(open_live_updates(settings, metrics.registry))
         backends = GatewayBackends(storage.catalogue, storage.objects, live)
-        created = None if processor is None else _notifying(processor)
-        deps = await enter(open_gateway(settings, options, backends, metrics, is_ready))
+        projector = projector_of(backends, metrics)
+        hooks = _hooks(backends, projector, processor)
+        deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         yield StandaloneGateway(
             address,
             deps,
             objects,
             listener,
             None if tls is None else tls.https_contexts(),
-            background_work(settings, backends, metrics, wake, created),
-            created,
+            background_work(settings, backends, projector, metrics, wake, hooks.object_created),
+            storage.objects,
+            hooks.object_created,
         )
 
 
@@ -163,16 +178,38 @@ def _with_listener(options: GatewayOptions, objects: ObjectUrls | None) -> Gatew
     return replace(options, object_origins=(*options.object_origins, objects.origin))
 
 
-def _notifying(processor: NodeProcessor) -> ObjectCreated:
-    """Return the notification of new objects, which makes their nodes.
+def _hooks(
+    backends: GatewayBackends, projector: Projector, processor: NodeProcessor | None
+) -> PhotoHooks:
+    """Return what becomes of objects.
 
-    On return the node is in the catalogue, and so is the event that leads to its processing. A
-    client whose request fails repeats it, and so notifies again.
+    When `object_created` returns, the node is in the catalogue, and so is the event that leads to
+    its processing. A client whose request fails repeats it, and so notifies again.
+
+    Args:
+        processor: of this process; None without one, or with one in other processes.
     """
+    if processor is None:
+        return PhotoHooks(PhotoAdopter(backends.catalogue, backends.objects), _refuse)
 
     async def object_created(ref: ObjectRef, *, happened_at: float) -> None:
         found = sort_notices([Notice(NoticeKind.CREATED, ref, happened_at)])
         for work in found.works:
             await processor.process(work)
 
-    return object_created
+    async def reprocess(photo: Photo) -> None:
+        try:
+            await processor.process(Work(photo.owner.tenant, photo.node_id))
+        except FailedPrecondition as failed:  # recorded, and seen by the projector
+            _log.info("photo.failed_again", photoId=photo.photo_id, reason=failed.reason)
+        # An object that fails in the same way again has no event.
+        await projector.project_all([NodeNews(photo.node_id, NewsKind.CHECK)], trust_former=True)
+
+    return PhotoHooks(object_created, reprocess)
+
+
+async def _refuse(photo: Photo) -> None:
+    raise Unimplemented(
+        "REPROCESSING_DISABLED",
+        "This server cannot have a photo processed again; upload it in a new job.",
+    )

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, exists, insert, literal, or_, select, update
+from sqlalchemy import (
+    Integer,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.database import SqlFamily, transaction
@@ -102,12 +115,16 @@ _PURGE_CLEARED = delete(cleared_intents).where(
     cleared_intents.c.upload_id == bindparam("p_upload"),
     cleared_intents.c.object_key == bindparam("p_key"),
 )
-_INTENDED = select(
-    exists().where(
-        object_intents.c.object_key == bindparam("p_key"),
-        object_intents.c.bucket == bindparam("p_bucket"),
-    )
+_OF_OBJECT = and_(
+    object_intents.c.object_key == bindparam("p_key"),
+    object_intents.c.bucket == bindparam("p_bucket"),
 )
+# Not LIKE, for which `_` is a wildcard.
+_IS_DIRECT = func.substr(
+    object_intents.c.upload_id, literal(1), bindparam("p_length", type_=Integer)
+) == bindparam("p_direct")
+_INTENDED = select(exists().where(_OF_OBJECT, not_(_IS_DIRECT)))
+_DROP_DIRECT = delete(object_intents).where(_OF_OBJECT, _IS_DIRECT)
 _STALE = (
     select(object_intents)
     .where(object_intents.c.created_at < bindparam("p_before"))
@@ -260,10 +277,29 @@ async def drop_intent(connection: AsyncConnection, upload_id: str, ref: ObjectRe
     await connection.execute(_CLEAR, _intent_key(upload_id, ref))
 
 
-async def is_intended(connection: AsyncConnection, ref: ObjectRef) -> bool:
-    """Return whether a running upload has an intent for this object."""
-    result = await connection.execute(_INTENDED, {"p_key": ref.key, "p_bucket": ref.bucket})
+async def is_intended(connection: AsyncConnection, ref: ObjectRef, direct_id: str) -> bool:
+    """Return whether a running upload has an intent for this object.
+
+    Args:
+        direct_id: begins the ids of the intents that are none of an upload's: those of multiparts
+            through presigned URLs (`direct_multipart_id`).
+    """
+    result = await connection.execute(_INTENDED, _direct_key(ref, direct_id))
     return bool(result.scalar_one())
+
+
+async def drop_direct_intents(connection: AsyncConnection, ref: ObjectRef, direct_id: str) -> None:
+    """Drop the intents of the multiparts of an object that has a node now."""
+    await connection.execute(_DROP_DIRECT, _direct_key(ref, direct_id))
+
+
+def _direct_key(ref: ObjectRef, direct_id: str) -> dict[str, Any]:
+    return {
+        "p_key": ref.key,
+        "p_bucket": ref.bucket,
+        "p_direct": direct_id,
+        "p_length": len(direct_id),
+    }
 
 
 async def is_referenced(connection: AsyncConnection, ref: ObjectRef) -> bool:

@@ -34,6 +34,8 @@ _UNITS: Final = {
     RateKind.CALLS: "calls per second",
     RateKind.BYTES: "bytes per second",
     RateKind.GUESSES: "guesses per minute",
+    RateKind.JOBS: "jobs per minute",
+    RateKind.PROGRESS: "posts of progress per second",
 }
 
 OnDelay = Callable[[float], Awaitable[None]]

@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 
 from sluice_common.settings.groups import Group, Seconds
 from sluice_core.configuration import ConfigurationError
+from sluice_core.photos.model import MAX_PHOTO_BYTES
 
 
 def _items(value: object) -> tuple[str, ...]:
@@ -93,6 +94,11 @@ class Gateway(Group):
     account_guesses_per_minute: Guesses = 60
     address_guesses_per_minute: Guesses = 300
 
+    jobs_per_minute: Guesses = 10
+    """New jobs of one user; 0 means no limit."""
+    progress_per_second: Guesses = 20
+    """Posts of progress of one user; 0 means no limit."""
+    max_photo_bytes: Annotated[PositiveInt, Field(le=5 * 1024**3)] = MAX_PHOTO_BYTES
     photo_arrival_seconds: Annotated[Seconds, Field(ge=60, le=30 * 24 * 3600)] = 24 * 3600.0
     """Time for a photo to arrive after its job was created; then it is FAILED."""
     sweep_interval_seconds: Seconds = 60.0

@@ -120,6 +120,12 @@ def check_whole_tenant(principal: Principal) -> None:
         raise _not_granted()
 
 
+def require_scope(principal: Principal, scope: Scope) -> None:
+    """Check a scope of what no `Action` is. Raise `PermissionDenied` MISSING_SCOPE."""
+    if scope not in principal.scopes and not is_admin(principal):
+        raise _missing_scope((scope,))
+
+
 def has_scope(principal: Principal, action: Action) -> bool:
     needed = RULES[action].scopes
     if not needed or is_admin(principal):

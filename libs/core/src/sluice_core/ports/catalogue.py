@@ -236,7 +236,9 @@ class NodeCatalogue(Protocol):
         """Commit a node for an object without an upload, in the transaction of `commit_node`.
 
         The upload id is derived from the node id. Return None without a change while an upload's
-        intent names the object: that upload commits the node. A quota does not refuse it.
+        intent names the object: that upload commits the node. Intents of multiparts through
+        presigned URLs (`direct_multipart_id`) are none of an upload's; they are dropped. A quota
+        does not refuse it.
         """
         ...
 

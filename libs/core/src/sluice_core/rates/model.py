@@ -18,6 +18,9 @@ class RateKind(StrEnum):
     BYTES = "bytes"
     GUESSES = "guesses"
     """Attempts to prove an identity by a password; they have no tenant yet."""
+    JOBS = "jobs"
+    PROGRESS = "progress"
+    """Posts of progress."""
 
 
 class RateScope(StrEnum):
@@ -32,6 +35,8 @@ PERIOD_US: Final = {
     RateKind.CALLS: SECOND_US,
     RateKind.BYTES: SECOND_US,
     RateKind.GUESSES: MINUTE_US,
+    RateKind.JOBS: MINUTE_US,
+    RateKind.PROGRESS: SECOND_US,
 }
 """Period to which the limit of a kind refers."""
 

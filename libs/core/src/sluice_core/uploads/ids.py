@@ -52,6 +52,14 @@ def direct_upload_id(node_id: str) -> str:
     return f"direct-{node_id}"
 
 
+def direct_multipart_id(node_id: str, attempt: int) -> str:
+    """Return the upload id that the intent of a multipart through presigned URLs has (rule 13).
+
+    It begins with the id that the adoption of the object has, which drops the intent.
+    """
+    return f"{direct_upload_id(node_id)}-{attempt}"
+
+
 def nonce_of(upload_id: str) -> str:
     """Return the ledger nonce of an upload id."""
     return upload_id.partition("-")[0]

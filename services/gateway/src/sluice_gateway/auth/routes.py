@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from sluice_core.access.principal import LOCAL_PRINCIPAL
 from sluice_core.errors import Unauthenticated, Unimplemented
@@ -27,22 +26,11 @@ from sluice_gateway.auth.refresh import refresh
 from sluice_gateway.auth.register import register
 from sluice_gateway.auth.sessions import Session
 from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.http.models import Body, View, moment
 from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, StrictRoute
 
 
-class _Body(BaseModel):
-    """What clients send, in camelCase. Unknown members are refused: they may be misspelled."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
-
-
-class _View(BaseModel):
-    """What clients receive, in camelCase."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-
-class CredentialsBody(_Body):
+class CredentialsBody(Body):
     """Email and password."""
 
     email: Annotated[str, Field(max_length=4 * MAX_EMAIL_BYTES, examples=["ann@example.com"])]
@@ -61,13 +49,13 @@ class CredentialsBody(_Body):
         return Credentials(normalize_email(self.email), check_password(self.password), address)
 
 
-class RefreshBody(_Body):
+class RefreshBody(Body):
     """A refresh token."""
 
     refresh_token: Annotated[str, Field(max_length=1024)]
 
 
-class UserView(_View):
+class UserView(View):
     """A user. `email` and `createdAt` are null for one whom another issuer vouches for."""
 
     user_id: str
@@ -77,7 +65,7 @@ class UserView(_View):
     scopes: list[str] = Field(default_factory=list)
 
 
-class SessionView(_View):
+class SessionView(View):
     """Tokens of a session. Send `token` as `Authorization: Bearer`."""
 
     token: str
@@ -95,7 +83,7 @@ class SessionView(_View):
             user=UserView(
                 user_id=session.user_id,
                 email=session.email,
-                created_at=_moment(session.created_at),
+                created_at=moment(session.created_at),
                 tenant=session.user_id,
                 scopes=sorted(USER_SCOPES),
             ),
@@ -148,7 +136,7 @@ def auth_routes(accounts: Accounts | None, authentication: Authentication) -> AP
         user = await accounts.users.get_user(principal.subject)
         if user is None or user.status is not UserStatus.ACTIVE:
             raise Unauthenticated("BAD_TOKEN", "The user of this token is gone; log in again.")
-        return view.model_copy(update={"email": user.email, "created_at": _moment(user.created_at)})
+        return view.model_copy(update={"email": user.email, "created_at": moment(user.created_at)})
 
     return router
 
@@ -160,7 +148,3 @@ def _require(accounts: Accounts | None) -> Accounts:
             "This server has no accounts of its own; log in with its identity provider.",
         )
     return accounts
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from sluice_core.errors import SluiceError
-from sluice_gateway.http.refusals import InvalidRequest
+from sluice_gateway.http.refusals import InvalidRequest, RateLimited
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -98,6 +98,8 @@ def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Resp
     if error.retry_after_seconds is not None:
         # Whole seconds, rounded up: a retry after exactly this time is not too early.
         headers["retry-after"] = str(math.ceil(max(error.retry_after_seconds, 0.0)))
+    if isinstance(error, RateLimited):
+        headers |= error.headers
     if "allow" in error.metadata and status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = error.metadata["allow"]
     if status in _LAST_OF_CONNECTION:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +38,44 @@ class InvalidRequest(InvalidArgument):
         super().__init__(
             "INVALID_REQUEST", f"{first.field}: {first.detail}; correct it.", field=first.field
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitPolicy:
+    """A limit as clients learn it: `amount` within `window_seconds`.
+
+    Its headers are those of draft-ietf-httpapi-ratelimit-headers.
+    """
+
+    name: str
+    amount: int
+    window_seconds: int
+
+    @property
+    def header(self) -> str:
+        """Value of `RateLimit-Policy`."""
+        return f'"{self.name}";q={self.amount};w={self.window_seconds}'
+
+
+class RateLimited(ResourceExhausted):
+    """The caller is above a limit."""
+
+    def __init__(self, policy: RateLimitPolicy, wait_seconds: float) -> None:
+        self.policy: Final = policy
+        super().__init__(
+            "RATE_LIMITED",
+            f"More than {policy.amount} {policy.name} in {policy.window_seconds} s; try again "
+            "after the delay.",
+            retry_after_seconds=math.ceil(wait_seconds * 1000) / 1000,
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        left = math.ceil(self.retry_after_seconds or 0.0)
+        return {
+            "ratelimit-policy": self.policy.header,
+            "ratelimit": f'"{self.policy.name}";r=0;t={left}',
+        }
 
 
 def route_not_found() -> NotFound:

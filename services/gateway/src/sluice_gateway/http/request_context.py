@@ -54,6 +54,13 @@ def answer_of(scope: Mapping[str, Any], error: SluiceError) -> Response:
     return problem_response(error, record.request_id, record.trace_id)
 
 
+def request_id_of(scope: Mapping[str, Any]) -> str:
+    """Return the id of a request, which its answer, logs and audit entries carry."""
+    record = scope[_RECORD]
+    assert isinstance(record, RequestRecord), "RequestContext sets it"
+    return record.request_id
+
+
 def error_of(raised: Exception) -> SluiceError:
     """Return the error to report for what a handler raised.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from fastapi.routing import APIRoute
@@ -73,17 +73,37 @@ class PlainRoute(Route):
         await super().handle(scope, receive, send)
 
 
+class DocumentedRoute(PlainRoute):
+    """Hot route that is part of the documented API.
+
+    Args:
+        operation: its OpenAPI Operation Object, by method in lower case.
+    """
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], operation: Mapping[str, Any]
+    ) -> None:
+        super().__init__(path, endpoint, methods=[method.upper() for method in operation])
+        self.operation: Final = operation
+
+
 class StrictRoute(APIRoute):
     """Route that takes JSON bodies declared as such, and no others."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
+        is_required = takes_body and self.body_field.field_info.is_required()  # type: ignore[union-attr]
 
         async def handle_strictly(request: Request) -> Response:
-            if takes_body:
+            if takes_body and (is_required or _has_body(request)):
                 # FastAPI reports another type as a field that is missing.
                 check_media_type(request)
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return handle_strictly
+
+
+def _has_body(request: Request) -> bool:
+    headers = request.headers
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -55,8 +55,7 @@ class PhotoSweeper:
     """Sweeps in every replica: each step is idempotent and excludes others by the job's lock.
 
     Args:
-        object_created: notifies of an object whose notification was lost; None where the store
-            notifies by itself.
+        object_created: notifies of an object whose notification was lost.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class PhotoSweeper:
         announcer: Announcer,
         metrics: ProjectionMetrics,
         options: SweepOptions,
-        object_created: ObjectCreated | None = None,
+        object_created: ObjectCreated,
     ) -> None:
         self._catalogue = catalogue
         self._objects = objects
@@ -141,8 +140,7 @@ class PhotoSweeper:
         if info is None:
             return False
         _log.warning("object.overlooked", photoId=photo.photo_id, node_id=photo.node_id)
-        if self._object_created is not None:
-            await self._object_created(photo.object, happened_at=photo.updated_at)
+        await self._object_created(photo.object, happened_at=photo.updated_at)
         return True
 
     async def _fail(self, photos: Sequence[Photo]) -> int:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import uuid
-from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
 
 from sluice_common.telemetry.tracing import current_traceparent
-from sluice_core.errors import Aborted, InvalidArgument
-from sluice_core.objects.body import closing
+from sluice_core.errors import InvalidArgument
+from sluice_core.objects.contents import Checksums, known_checksums, read_checksums
 from sluice_core.objects.marks import is_of_upload, marked_path
 from sluice_core.ports.catalogue import Drive, NodeCommit
 from sluice_core.ports.object_store import ObjectInfo
-from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.ids import direct_upload_id
-from sluice_core.uploads.model import Integrity
 from sluice_core.uploads.names import check_content_type
 from sluice_processor.deps import ProcessorDeps
 from sluice_processor.nodes.keys import Place
@@ -42,14 +37,6 @@ class Adoption(StrEnum):
     """No drive stores its objects there."""
     BAD_NODE_ID = "BAD_NODE_ID"
     """The id was not issued by Sluice."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """Checksums of an object; the SHA-256 is known if its bytes were read."""
-
-    crc32c: int
-    sha256: bytes | None
 
 
 class Adopter:
@@ -118,27 +105,13 @@ class Adopter:
         found = [drive for drive in named if place.is_in(drive, bucket)]
         return found[0] if len(found) == 1 else None
 
-    async def _content(self, info: ObjectInfo, drive: Drive) -> _Content:
+    async def _content(self, info: ObjectInfo, drive: Drive) -> Checksums:
         """Return the checksums that the store has, else those of the bytes read from it."""
-        first = drive.policy.integrity is Integrity.SHA256_BEFORE_VISIBLE
-        if info.crc32c is not None and not first:
-            return _Content(info.crc32c, None)
+        known = known_checksums(info, drive.policy.integrity)
+        if known is not None:
+            return known
         with staged(self._deps.metrics, Stage.READ):
-            content, size = await self._read(info)
-        again = await self._deps.objects.head(info.ref)
-        differs = info.crc32c not in (None, content.crc32c) or size != info.size
-        if again is None or again.etag != info.etag or differs:
-            raise Aborted("OBJECT_CHANGED", "The object was replaced while it was read; try again.")
-        return content
-
-    async def _read(self, info: ObjectInfo) -> tuple[_Content, int]:
-        sha256, crc, size = hashlib.sha256(), EMPTY_CRC32C, 0
-        async with closing(self._deps.objects.read(info.ref, 0, info.size)) as blocks:
-            async for block in blocks:
-                await asyncio.to_thread(sha256.update, block)
-                crc = crc32c(block, crc)
-                size += len(block)
-        return _Content(crc, sha256.digest()), size
+            return await read_checksums(self._deps.objects, info)
 
 
 def _is_uuid(node_id: str) -> bool:

@@ -1,0 +1,1 @@
+"""Upload jobs: commands and queries."""

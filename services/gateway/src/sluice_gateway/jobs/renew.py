@@ -1,0 +1,22 @@
+"""Command: a new URL for the same photo."""
+
+from __future__ import annotations
+
+from sluice_gateway.jobs.callers import Caller
+from sluice_gateway.jobs.services import PhotoServices
+from sluice_gateway.jobs.upload_states import check_open
+from sluice_gateway.jobs.views import UploadItemView
+
+
+async def renew_upload(services: PhotoServices, caller: Caller, photo_id: str) -> UploadItemView:
+    """Return how to send the photo, with a URL that has its whole life before it.
+
+    Sends no request to the store. For the parts of a multipart ask `list_parts`.
+
+    Raise `NotFound` PHOTO_NOT_FOUND; `FailedPrecondition` PHOTO_UPLOADED, PHOTO_ENDED.
+    """
+    photo = await services.catalogue.get_photo(caller.owner, photo_id)
+    check_open(photo)
+    job = await services.catalogue.get_job(caller.owner, photo.job_id)
+    drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
+    return await services.urls.item(drive, job.strategy, photo)

@@ -1,0 +1,1 @@
+"""Photos: commands and queries."""

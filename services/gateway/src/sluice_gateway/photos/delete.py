@@ -1,0 +1,25 @@
+"""Command: delete a photo."""
+
+from __future__ import annotations
+
+from sluice_core.photos.states import is_terminal
+from sluice_gateway.jobs.callers import Caller
+from sluice_gateway.jobs.services import PhotoServices
+
+
+async def delete_photo(services: PhotoServices, caller: Caller, photo_id: str) -> None:
+    """Delete a photo for its owner; cancel it if it is under way.
+
+    Its object and thumbnails are deleted when the last URL for them has expired.
+
+    Raise `NotFound` PHOTO_NOT_FOUND, also at a repeat.
+    """
+    photo = await services.catalogue.delete_photo(
+        caller.owner, photo_id, audit=caller.audit("DeletePhoto", f"photo/{photo_id}")
+    )
+    if is_terminal(photo.status):
+        return
+    await services.multiparts.discard([photo])
+    now = await services.catalogue.job_with_photos(caller.owner, photo.job_id)
+    cancelled = [each for each in now.photos if each.photo_id == photo_id]
+    await services.announcements.publish(now.job, cancelled)
