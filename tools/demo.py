@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from tools.demo_http import upload_over_http
 from tools.demo_photos import DemoFailed, check_photos, collect_real_pictures, make_photos
 from tools.demo_server import SHORT_TIMEOUT, running_server, sluice
 from tools.demo_tenants import show_tenants
@@ -181,6 +182,18 @@ def show_photos(scratch: Path, addresses: dict[str, str], own: Path | None) -> N
     small.mkdir()
     sluice(server, "get", "photos:photos/made/phone.heic", str(small), "--thumbnail", "256")
     print(f"{', '.join(path.name for path in small.iterdir())} is there")
+    show_http(folder / "made", addresses)
+
+
+def show_http(folder: Path, addresses: dict[str, str]) -> None:
+    """Upload photos over HTTP, as a browser does."""
+    begun = time.perf_counter()
+    try:
+        count = upload_over_http(addresses["gateway"], folder)
+    except DemoFailed as failure:
+        raise SystemExit(f"wrong:\n{failure}") from None
+    seconds = time.perf_counter() - begun
+    print(f"\n{count} photos over HTTP: completed with thumbnails in {seconds:.1f} s")
 
 
 def run(scratch: Path, parts: Sequence[str], own: Path | None) -> None:
@@ -189,8 +202,9 @@ def run(scratch: Path, parts: Sequence[str], own: Path | None) -> None:
     Files: at least 200 documents, pictures and binaries, and one archive of more than 500 MB.
     Upload the folder, list the nodes, read some back, compare SHA-256, print throughput and
     latencies of acknowledgements. Photos: upload generated ones and pictures of this machine, and
-    compare the processor's pixels and EXIF of each. Tenants: serve two tenants by tokens, and
-    try what each of them may not. Any difference ends the demo with a non-zero exit code.
+    compare the processor's pixels and EXIF of each; put some of them over HTTP too. Tenants: serve
+    two tenants by tokens, and try what each of them may not. Any difference ends the demo with a
+    non-zero exit code.
     """
     if FILES in parts or PHOTOS in parts:
         with running_server(scratch / "data") as addresses:

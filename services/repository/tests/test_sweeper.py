@@ -16,7 +16,7 @@ from sluice_core.ports import ChunkOffer, WorkItem, WorkKind
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.catalogue import ObjectIntent
 from sluice_core.ports.object_store import ObjectAttributes
-from sluice_core.uploads.ids import new_token
+from sluice_core.uploads.ids import direct_multipart_id, new_node_id, new_token
 from sluice_core.uploads.model import ObjectRef, UploadStatus
 from sluice_repository.roles import sweeper
 from sluice_repository.roles.gauges import GaugeRefresher
@@ -251,6 +251,21 @@ async def test_intents_find_leftovers_of_a_lost_ledger(world: World) -> None:
     assert world.files() == []
     assert await world.catalogue.stale_intents(world.clock.now, 10) == []
     assert await world.objects.head(multipart.new.object) is None
+
+
+@pytest.mark.rule(13)
+async def test_multipart_of_a_photo_is_left_to_the_gateway(world: World) -> None:
+    """No ledger knows it; its photo may still be under way."""
+    node_id = new_node_id()
+    ref = ObjectRef("sluice", f"{TENANT}/photos/{node_id}")
+    multipart_id = await world.objects.open_multipart(ref, ObjectAttributes())
+    upload_id = direct_multipart_id(node_id, 1)
+    intent = ObjectIntent(upload_id, TENANT, ref, multipart_id, world.clock.now)
+    await world.catalogue.record_intent(intent)
+    world.clock.advance(3 * HOUR)
+    await world.sweeper.sweep()
+    assert list(await world.objects.open_multiparts(ref)) == [multipart_id]
+    assert len(await world.catalogue.stale_intents(world.clock.now, 10)) == 1
 
 
 @pytest.mark.rule(13)

@@ -221,6 +221,23 @@ async def test_photos_are_found_by_their_nodes(catalogue: GatewayCatalogue) -> N
 # ------------------------------------------------------------------ deletion
 
 
+async def test_open_photos_of_all_owners_are_paged(catalogue: GatewayCatalogue) -> None:
+    """Without those of ended photos and of recent changes."""
+    mine = (await catalogue.create_job(new_job("a.jpg", "b.jpg"))).photos
+    others = (await catalogue.create_job(new_job("c.jpg", owner=RIVAL))).photos
+    await change_photo(catalogue, mine[0], S.CANCELLED)
+    await change_photo(catalogue, others[0], S.PROCESSING)
+    ended = (await catalogue.create_job(new_job())).photos
+    await change_photo(catalogue, ended[0], S.FAILED, reason="GONE")
+    later = time.time() + 60
+    expected = sorted([mine[1].photo_id, others[0].photo_id])
+    (first,) = await catalogue.open_photos(later, 1)
+    (second,) = await catalogue.open_photos(later, 1, first.photo_id)
+    assert [first.photo_id, second.photo_id] == expected
+    assert await catalogue.open_photos(later, 1, second.photo_id) == []
+    assert await catalogue.open_photos(mine[1].created_at, 10) == []
+
+
 async def test_a_deleted_photo_goes_with_its_object(catalogue: GatewayCatalogue) -> None:
     photo = await create_photo(catalogue)
     await process_object(catalogue, photo)

@@ -151,7 +151,8 @@ async def _serve(
         )
         announced = _announcement(settings, host, gateway)
         stack.enter_context(announce_addresses(data_dir, announced))
-        _print(_banner(settings, data_dir, host, gateway))
+        link = None if gateway is None else await gateway.login_link()
+        _print(_banner(settings, data_dir, host, gateway, link))
         is_serving.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(run_sources(sources, stop), name="processor")
@@ -218,6 +219,7 @@ def _banner(
     data_dir: DataDir,
     host: RpcHost,
     gateway: StandaloneGateway | None,
+    link: str | None,
 ) -> str:
     intake: Address = host.addresses[INTAKE]
     scheme = "http" if settings.tls.cert_file is None else "https"
@@ -225,11 +227,13 @@ def _banner(
     has_own_keys = settings.auth.secret_file == data_dir.auth_secret
     token = (f"token       {data_dir.admin_token.absolute()}",) if has_own_keys else ()
     http = () if gateway is None else (f"gateway     {gateway.deps.options.issuer}",)
+    login = () if link is None else (f"log in      {link}  (once)",)
     return "\n".join(
         (
             f"intake      {intake}",
             f"repository  {host.addresses[REPOSITORY]}",
             *http,
+            *login,
             f"metrics     {scheme}://{host.addresses[METRICS]}/metrics",
             f"data        {data_dir.root.absolute()}",
             *token,

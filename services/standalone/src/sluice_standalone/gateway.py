@@ -26,6 +26,7 @@ from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.app import build_app
+from sluice_gateway.auth.first_user import link_for_first_user
 from sluice_gateway.backends import GatewayBackends, open_live_updates
 from sluice_gateway.background import Work as BackgroundWork
 from sluice_gateway.background import background_work, projector_of, working
@@ -102,6 +103,17 @@ class StandaloneGateway:
     _work: Sequence[BackgroundWork]
     _store: ObjectStore
     _object_created: ObjectCreated
+
+    async def login_link(self) -> str | None:
+        """Return a link by which the first user logs in once; None where there is no such user.
+
+        Whoever reads the output of the server may use it, so only for this machine.
+        """
+        accounts = self.deps.accounts
+        if accounts is None or not self.address.is_loopback:
+            return None
+        # A fragment, which browsers send to no server, so that no log has it.
+        return f"{self.deps.options.issuer}/#login={await link_for_first_user(accounts)}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then end live sessions and drain requests."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sluice_gateway.auth.guess_limits import GuessLimits
+from sluice_gateway.auth.login_links import LoginLinks
 from sluice_gateway.auth.passwords import Passwords
 from sluice_gateway.auth.ports import Homes, Users
 from sluice_gateway.auth.sessions import Sessions
@@ -43,6 +44,7 @@ class Accounts:
     passwords: Passwords
     limits: GuessLimits
     metrics: AccountMetrics
+    links: LoginLinks = field(default_factory=LoginLinks)
     even_seconds: float = 0.2
     clock: Callable[[], float] = time.time
 

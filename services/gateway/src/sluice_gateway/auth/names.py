@@ -15,6 +15,10 @@ MAX_EMAIL_BYTES: Final = 254
 MIN_PASSWORD_CHARS: Final = 8
 MAX_PASSWORD_BYTES: Final = 1024
 
+FIRST_EMAIL: Final = "owner@sluice.localhost"
+"""Of the first user of a server on this machine. No mail reaches it (RFC 6761, section 6.3), and
+nobody can register it."""
+
 _LABEL: Final = r"[^\W_](?:[^\W_]|-)*"
 _EMAIL: Final = re.compile(rf"[^\s@\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
 """Local part, and a domain of letters, digits and hyphens, also of other scripts. Mail decides

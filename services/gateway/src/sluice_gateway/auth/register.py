@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts, Credentials
-from sluice_gateway.auth.names import new_user_id
+from sluice_gateway.auth.names import FIRST_EMAIL, new_user_id
 from sluice_gateway.auth.sessions import Session
 
 
@@ -21,7 +21,7 @@ async def register(accounts: Accounts, credentials: Credentials) -> Session:
     await accounts.limits.admit(credentials.email, credentials.address)
     async with accounts.even_time():
         known = await accounts.users.find_user(credentials.email)
-        if known is None:
+        if known is None and credentials.email != FIRST_EMAIL:
             password_hash = await accounts.passwords.hash(credentials.password)
             user_id = new_user_id()
             is_new = await accounts.users.add_user(user_id, credentials.email, password_hash)

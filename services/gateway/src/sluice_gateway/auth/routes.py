@@ -13,6 +13,7 @@ from sluice_core.errors import Unauthenticated, Unimplemented
 from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.access_tokens import USER_SCOPES
 from sluice_gateway.auth.accounts import Accounts, Credentials
+from sluice_gateway.auth.first_user import login_by_link
 from sluice_gateway.auth.login import login
 from sluice_gateway.auth.logout import logout
 from sluice_gateway.auth.names import (
@@ -53,6 +54,12 @@ class RefreshBody(Body):
     """A refresh token."""
 
     refresh_token: Annotated[str, Field(max_length=1024)]
+
+
+class LinkBody(Body):
+    """The token of a log-in link, which is its fragment."""
+
+    link: Annotated[str, Field(max_length=1024)]
 
 
 class UserView(View):
@@ -109,6 +116,11 @@ def auth_routes(accounts: Accounts | None, authentication: Authentication) -> AP
     async def log_in(body: CredentialsBody, request: Request) -> SessionView:
         """Log in."""
         return SessionView.of(await login(_require(accounts), body.credentials(request)))
+
+    @router.post("/link")
+    async def log_in_by_link(body: LinkBody) -> SessionView:
+        """Log in by a link that the server has printed. Each link works once."""
+        return SessionView.of(await login_by_link(_require(accounts), body.link))
 
     @router.post("/refresh")
     async def refresh_session(body: RefreshBody) -> SessionView:

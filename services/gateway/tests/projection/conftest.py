@@ -1,0 +1,21 @@
+"""Fixtures of the projector's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
+from sluice_core.ports.catalogue import DrivePolicy
+from support.commits import BUCKET, DRIVE, TENANT
+from support.gateway import new_catalogue
+
+
+@pytest.fixture
+async def catalogue(tmp_path: Path) -> AsyncIterator[SqlCatalogue]:
+    """A catalogue with one drive."""
+    async with open_catalogue(f"sqlite:///{await new_catalogue(tmp_path)}") as opened:
+        await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
+        yield opened
