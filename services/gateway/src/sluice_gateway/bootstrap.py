@@ -17,11 +17,11 @@ from sluice_gateway.auth.access_tokens import AccessTokens, TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.guess_limits import GuessLimits
 from sluice_gateway.auth.homes import CatalogueHomes
-from sluice_gateway.auth.housekeeping import purging_families
 from sluice_gateway.auth.key_file import SigningKeys, open_signing_keys
 from sluice_gateway.auth.passwords import Passwords
 from sluice_gateway.auth.sessions import Sessions
 from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.housekeeping import purging
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
@@ -42,6 +42,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        await enter(purging(catalogue.purge_token_families, catalogue.purge_requests))
         if not options.has_accounts:
             authenticator = await enter(
                 open_authenticator(
@@ -57,7 +58,6 @@ async def open_gateway(
         )
         rules = ClaimRules(options.audience, options.issuer, options.tenant_claim)
         verifier = JwtAuthenticator(keys, rules, metrics.registry.group(TokenMetrics))
-        await enter(purging_families(catalogue))
         accounts = await enter(_open_accounts(settings, options, catalogue, keys, terms, metrics))
         yield GatewayDeps(
             Authentication(verifier, is_keyless=options.is_keyless),

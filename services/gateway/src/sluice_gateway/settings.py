@@ -10,6 +10,7 @@ from sluice_common.settings.security import AuthMode
 from sluice_core.addresses import Address
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
+from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.options import GatewayOptions
 
 _DAY_SECONDS = 24 * 3600.0
@@ -49,6 +50,23 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         ),
         home_prefix=f"{gateway.environment}/",
         home_bucket=settings.bucket,
+    )
+
+
+def photo_options(settings: SluiceSettings, *, tus_path: str = "") -> PhotoOptions:
+    """Return the options of jobs and photos.
+
+    Args:
+        tus_path: where uploads by tus begin; empty where there are none.
+    """
+    gateway = settings.gateway
+    return PhotoOptions(
+        jobs_per_minute=gateway.jobs_per_minute,
+        progress_per_second=gateway.progress_per_second,
+        max_photo_bytes=gateway.max_photo_bytes,
+        upload_url_seconds=gateway.upload_url_seconds,
+        download_url_seconds=gateway.download_url_seconds,
+        tus_path=tus_path,
     )
 
 

@@ -47,7 +47,8 @@ class Phone:
 
     async def put(self, signed: Any, content: bytes) -> int:
         url = URL(signed["presignedUrl"], encoded=True)
-        async with self.http.put(url, data=io.BytesIO(content), headers=signed["headers"]) as answer:
+        body = io.BytesIO(content)
+        async with self.http.put(url, data=body, headers=signed["headers"]) as answer:
             return answer.status
 
 
