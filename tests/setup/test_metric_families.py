@@ -35,8 +35,8 @@ METRICS: Final[dict[str, type[Instruments]]] = {
 ONLY: Final = {
     "intake": {"sluice_chunks", "sluice_ack_seconds", "sluice_throttled"},
     "repository": {"sluice_parts", "sluice_events_pending", "sluice_event_publish_seconds"},
-    "processor": {"sluice_processor_nodes", "sluice_processor_lag", "sluice_consumer_lag"},
-    "gateway": {"http_server_requests_seconds", "sluice_gateway_sessions"},
+    "processor": {"sluice_processor_nodes", "sluice_processor_lag", "sluice_processor_adopted"},
+    "gateway": {"http_server_requests_seconds", "sluice_gateway_sessions", "photo_completed"},
 }
 """Some families that no other service can change."""
 DOCUMENTS: Final = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -149,6 +149,7 @@ async def running_gateway(
     change: Change = lambda options: options,
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     even_seconds: float = 0.0,
+    extend: Callable[[GatewayDeps, SqlCatalogue], GatewayDeps] = lambda deps, _: deps,
 ) -> AsyncIterator[Gateway]:
     """Serve on a loopback address inside the block.
 
@@ -157,6 +158,7 @@ async def running_gateway(
         change: changes the options that the settings lead to.
         wrap: puts a layer around the application.
         even_seconds: see `Accounts`.
+        extend: adds dependencies of further routes.
     """
     given = settings or load_settings(data_dir=folder)
     ready = [True]
@@ -180,6 +182,7 @@ async def running_gateway(
         deps = await enter(open_gateway(given, options, backends, hooks, metrics, is_ready))
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
+        deps = extend(deps, catalogue)
         proxies = HttpOptions(options.trusted_proxies)
         assert deps.hub is not None, "open_gateway opens one"
         end = deps.hub.sessions.stop

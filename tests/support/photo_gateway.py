@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.ids import direct_upload_id
 from sluice_core.uploads.model import Integrity, ObjectRef
 from sluice_gateway.app import build_app
-from sluice_gateway.auth.homes import HOME_DRIVE, CatalogueHomes
+from sluice_gateway.auth.homes import CatalogueHomes
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.jobs.announcements import Announcements
@@ -182,23 +182,7 @@ class PhotoGateway:
     async def arrive(self, photo_id: str, *, is_processed: bool = False) -> Photo:
         """Commit the node of a photo, as when the processor has adopted its object."""
         photo = await self.photo(photo_id)
-        await self.catalogue.adopt_object(
-            NodeCommit(
-                upload_id=direct_upload_id(photo.node_id),
-                node_id=photo.node_id,
-                tenant=TENANT,
-                drive=HOME_DRIVE,
-                path=photo.path,
-                size=photo.size,
-                content_type=photo.content_type,
-                crc32c=0,
-                sha256=None,
-                metadata={},
-                object=photo.object,
-                if_absent=False,
-                integrity=Integrity.CRC,
-            )
-        )
+        await self.catalogue.adopt_object(found_object(photo))
         if is_processed:
             result = processed(photo.node_id)
             await self.catalogue.record_processed(TENANT, photo.node_id, result)
@@ -214,6 +198,25 @@ class PhotoGateway:
     async def latest(self, *keys: str) -> Sequence[Any]:
         """Return the live states of ann's photos and jobs."""
         return await self.services.updates.latest(Audience(TENANT, "ann"), keys)
+
+
+def found_object(photo: Photo) -> NodeCommit:
+    """Return the commit of the processor for the object of a photo."""
+    return NodeCommit(
+        upload_id=direct_upload_id(photo.node_id),
+        node_id=photo.node_id,
+        tenant=photo.owner.tenant,
+        drive=photo.drive,
+        path=photo.path,
+        size=photo.size,
+        content_type=photo.content_type,
+        crc32c=0,
+        sha256=None,
+        metadata={},
+        object=photo.object,
+        if_absent=False,
+        integrity=Integrity.CRC,
+    )
 
 
 def jpeg(filename: str = "a.jpg", size: int = 10) -> dict[str, Any]:
@@ -269,8 +272,3 @@ async def photo_gateway(
 def client_of(app: ASGIApp, base_url: str) -> httpx2.AsyncClient:
     """Return a client that calls the application in this process."""
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=base_url)
-
-
-def with_photos(deps: GatewayDeps, services: PhotoServices) -> GatewayDeps:
-    """Return the dependencies of an application with jobs and photos."""
-    return replace(deps, photos=services)

@@ -12,8 +12,9 @@ import pytest
 from sluice_common.settings import load_settings
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
+from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.service import check_settings
-from sluice_gateway.settings import gateway_options, keys_file, rotation_policy
+from sluice_gateway.settings import gateway_options, keys_file, photo_options, rotation_policy
 from support.environment import process_environment
 from support.gateway import ANN, running_gateway
 from support.openid_server import OpenIdClient, openid_server
@@ -98,6 +99,22 @@ def test_keys_lie_in_the_data_directory_by_default(
     monkeypatch.setenv("SLUICE_GATEWAY__KEYS_FILE", str(tmp_path / "shared"))
     assert keys_file(load_settings(data_dir=tmp_path)) == tmp_path / "shared"
     assert rotation_policy(settings).rotation_seconds == 30 * 24 * 3600
+
+
+def test_limits_of_photos_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert photo_options(load_settings()) == PhotoOptions()
+    monkeypatch.setenv("SLUICE_GATEWAY__JOBS_PER_MINUTE", "600")
+    monkeypatch.setenv("SLUICE_GATEWAY__PROGRESS_PER_SECOND", "0")
+    monkeypatch.setenv("SLUICE_GATEWAY__MAX_PHOTO_BYTES", "1000")
+    monkeypatch.setenv("SLUICE_GATEWAY__UPLOAD_URL_SECONDS", "60")
+    monkeypatch.setenv("SLUICE_GATEWAY__DOWNLOAD_URL_SECONDS", "61")
+    assert photo_options(load_settings(), tus_path="/files") == PhotoOptions(
+        600, 0, 1000, 60, 61, "/files"
+    )
+    # A deleted photo's object is kept for an hour, so no URL may live longer.
+    monkeypatch.setenv("SLUICE_GATEWAY__UPLOAD_URL_SECONDS", "3601")
+    with pytest.raises(ConfigurationError, match="UPLOAD_URL_SECONDS"):
+        load_settings()
 
 
 def test_gateway_needs_a_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ class GatewayBackends:
     """The ports of one gateway."""
 
     catalogue: GatewayCatalogue
-    objects: ObjectStore
+    objects: ObjectStore | None
+    """None for a gateway without jobs and photos."""
     live: LiveUpdates
 
 

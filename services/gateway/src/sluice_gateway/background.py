@@ -50,6 +50,7 @@ def background_work(
         wake: set when this process publishes an event of uploads or nodes.
         object_created: see `PhotoSweeper`.
     """
+    assert backends.objects is not None, "photos need a store"
     work: list[Work] = [
         PhotoSweeper(
             backends.catalogue,

@@ -21,12 +21,12 @@ from sluice_gateway.auth.access_tokens import AccessTokens, TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.guess_limits import GuessLimits
 from sluice_gateway.auth.homes import CatalogueHomes
-from sluice_gateway.auth.housekeeping import purging_families
 from sluice_gateway.auth.key_file import SigningKeys, open_signing_keys
 from sluice_gateway.auth.passwords import Passwords
 from sluice_gateway.auth.sessions import Sessions
 from sluice_gateway.backends import GatewayBackends
 from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.housekeeping import purging
 from sluice_gateway.http.authentication import Authentication, KeylessAuthenticator
 from sluice_gateway.http.operations import Readiness
 from sluice_gateway.jobs.announcements import Announcements
@@ -60,18 +60,25 @@ async def open_gateway(
     settings: SluiceSettings,
     options: GatewayOptions,
     backends: GatewayBackends,
-    hooks: PhotoHooks,
+    hooks: PhotoHooks | None,
     metrics: GatewayMetrics,
     is_ready: Readiness,
 ) -> AsyncIterator[GatewayDeps]:
     """Open what the routes work with; close it in reverse order.
 
+    Args:
+        hooks: None for a gateway without jobs and photos.
+
     Raise `ConfigurationError` for keys that cannot be used.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        catalogue = backends.catalogue
+        await enter(purging(catalogue.purge_token_families, catalogue.purge_requests))
         buckets = await enter(open_rate_buckets(settings, metrics.registry))
-        photos = await enter(_open_photos(settings, options, backends, hooks, buckets, metrics))
+        photos = None
+        if hooks is not None:
+            photos = await enter(_open_photos(settings, options, backends, hooks, buckets, metrics))
         if not options.has_accounts:
             authenticator = await enter(
                 open_authenticator(
@@ -90,10 +97,7 @@ async def open_gateway(
         verifier: Authenticator = JwtAuthenticator(keys, rules, counts)
         if options.is_keyless:
             verifier = KeylessAuthenticator(verifier)
-        await enter(purging_families(backends.catalogue))
-        accounts = await enter(
-            _open_accounts(options, backends.catalogue, buckets, keys, terms, metrics)
-        )
+        accounts = await enter(_open_accounts(options, catalogue, buckets, keys, terms, metrics))
         deps = _deps(verifier, metrics, options, is_ready, backends, photos)
         yield replace(deps, accounts=accounts, keys=keys, terms=terms)
 
@@ -109,6 +113,7 @@ async def _open_photos(
 ) -> AsyncIterator[PhotoServices]:
     """Open what the commands and queries of jobs and photos work with."""
     catalogue, objects, live = backends.catalogue, backends.objects, backends.live
+    assert objects is not None, "photos need a store"
     limits = photo_options(settings)
     progress = ProgressBatches(live, metrics.live)
     async with asyncio.TaskGroup() as group:
@@ -145,7 +150,7 @@ def _deps(
     options: GatewayOptions,
     is_ready: Readiness,
     backends: GatewayBackends,
-    photos: PhotoServices,
+    photos: PhotoServices | None,
 ) -> GatewayDeps:
     """Return the dependencies that every gateway has."""
     live = LiveOptions()

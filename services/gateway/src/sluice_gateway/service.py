@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from sluice_common.backends.storage import open_database_catalogue, open_objects
@@ -82,19 +83,20 @@ async def _main(
         listener = stack.enter_context(bind(ADDRESS, settings.gateway_address))
         address = settings.gateway_address.with_port(listener.getsockname()[1])
         options = gateway_options(settings, address)
-        objects = await enter(open_objects(settings, metrics.s3))
         live = await enter(open_live_updates(settings, metrics.registry))
-        backends = GatewayBackends(catalogue, objects, live)
-        hooks = PhotoHooks(PhotoAdopter(catalogue, objects), _refuse_reprocessing)
+        backends, hooks = GatewayBackends(catalogue, None, live), None
+        if not settings.supported_combination.standalone_only:
+            # Otherwise one process has the objects, and the photos with them: `sluice serve`.
+            objects = await enter(open_objects(settings, metrics.s3))
+            backends = replace(backends, objects=objects)
+            hooks = PhotoHooks(PhotoAdopter(catalogue, objects), _refuse_reprocessing)
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         assert deps.hub is not None, "open_gateway opens one"
-        if not settings.supported_combination.standalone_only:
-            # Nothing is published in this process, so the projector is not woken. Where all else
-            # is in one process, that one has the projector too.
-            projector = projector_of(backends, metrics)
-            work = background_work(
-                settings, backends, projector, metrics, asyncio.Event(), hooks.object_created
-            )
+        if hooks is not None:
+            # Nothing is published in this process, so the projector is not woken.
+            projector, wake = projector_of(backends, metrics), asyncio.Event()
+            created = hooks.object_created
+            work = background_work(settings, backends, projector, metrics, wake, created)
             await enter(working(work, stop))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = HttpOptions(options.trusted_proxies)

@@ -77,13 +77,20 @@ def sweep_options(settings: SluiceSettings) -> SweepOptions:
     )
 
 
-def photo_options(settings: SluiceSettings) -> PhotoOptions:
-    """Return the limits of jobs and photos."""
+def photo_options(settings: SluiceSettings, *, tus_path: str = "") -> PhotoOptions:
+    """Return the options of jobs and photos.
+
+    Args:
+        tus_path: where uploads by tus begin; empty where there are none.
+    """
     gateway = settings.gateway
     return PhotoOptions(
         jobs_per_minute=gateway.jobs_per_minute,
         progress_per_second=gateway.progress_per_second,
         max_photo_bytes=gateway.max_photo_bytes,
+        upload_url_seconds=gateway.upload_url_seconds,
+        download_url_seconds=gateway.download_url_seconds,
+        tus_path=tus_path,
     )
 
 

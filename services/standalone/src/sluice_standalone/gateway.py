@@ -169,7 +169,7 @@ async def open_standalone_gateway(
         live = await enter(open_live_updates(settings, metrics.registry))
         backends = GatewayBackends(storage.catalogue, storage.objects, live)
         projector = projector_of(backends, metrics)
-        hooks = _hooks(backends, projector, processor)
+        hooks = _hooks(backends, storage.objects, projector, processor)
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         yield StandaloneGateway(
             address,
@@ -191,7 +191,10 @@ def _with_listener(options: GatewayOptions, objects: ObjectUrls | None) -> Gatew
 
 
 def _hooks(
-    backends: GatewayBackends, projector: Projector, processor: NodeProcessor | None
+    backends: GatewayBackends,
+    objects: ObjectStore,
+    projector: Projector,
+    processor: NodeProcessor | None,
 ) -> PhotoHooks:
     """Return what becomes of objects.
 
@@ -202,7 +205,7 @@ def _hooks(
         processor: of this process; None without one, or with one in other processes.
     """
     if processor is None:
-        return PhotoHooks(PhotoAdopter(backends.catalogue, backends.objects), _refuse)
+        return PhotoHooks(PhotoAdopter(backends.catalogue, objects), _refuse)
 
     async def object_created(ref: ObjectRef, *, happened_at: float) -> None:
         found = sort_notices([Notice(NoticeKind.CREATED, ref, happened_at)])

@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 from sluice_common.settings.groups import Group, Seconds
 from sluice_core.configuration import ConfigurationError
 from sluice_core.photos.model import MAX_PHOTO_BYTES
+from sluice_core.ports.catalogue import MAX_DOWNLOAD_URL_SECONDS
 
 
 def _items(value: object) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ Networks = Annotated[
     PlainValidator(_to_networks),
     PlainSerializer(list, return_type=list[str]),
 ]
-Guesses = Annotated[int, Field(ge=0, le=10**6)]
+PerPeriod = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class Gateway(Group):
@@ -89,18 +90,21 @@ class Gateway(Group):
     access_token_seconds: Annotated[Seconds, Field(ge=60, le=3600)] = 900.0
     refresh_token_days: Annotated[PositiveInt, Field(le=365)] = 30
     """How long a session may be idle."""
-    pair_guesses_per_minute: Guesses = 10
+    pair_guesses_per_minute: PerPeriod = 10
     """Log-ins to one account from one address; 0 means no limit."""
-    account_guesses_per_minute: Guesses = 60
-    address_guesses_per_minute: Guesses = 300
-
-    jobs_per_minute: Guesses = 10
-    """New jobs of one user; 0 means no limit."""
-    progress_per_second: Guesses = 20
+    account_guesses_per_minute: PerPeriod = 60
+    address_guesses_per_minute: PerPeriod = 300
+    jobs_per_minute: PerPeriod = 10
+    """New upload jobs of one user; 0 means no limit."""
+    progress_per_second: PerPeriod = 20
     """Posts of progress of one user; 0 means no limit."""
-    max_photo_bytes: Annotated[PositiveInt, Field(le=5 * 1024**3)] = MAX_PHOTO_BYTES
-    photo_arrival_seconds: Annotated[Seconds, Field(ge=60, le=30 * 24 * 3600)] = 24 * 3600.0
-    """Time for a photo to arrive after its job was created; then it is FAILED."""
+    max_photo_bytes: Annotated[int, Field(ge=1, le=5 * 1024**4)] = MAX_PHOTO_BYTES
+    upload_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600
+    """Life of the URLs to which photos are sent."""
+    download_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600
+    """Life of the URLs of photos and thumbnails."""
+    photo_arrival_seconds: Annotated[Seconds, Field(ge=3600, le=30 * 24 * 3600)] = 24 * 3600.0
+    """Time for a photo to arrive after its last change; then it is FAILED. No URL lives longer."""
     sweep_interval_seconds: Seconds = 60.0
     """Pause between two searches for photos that got stuck."""
 

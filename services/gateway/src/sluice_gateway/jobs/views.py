@@ -67,6 +67,7 @@ class WantedPartBody(Body):
     crc32c: Annotated[
         str | None,
         Field(
+            alias="crc32c",  # not "crc32C"
             pattern="^[0-9a-f]{8}$",
             description="Checksum of the part in hexadecimal, for the store to verify.",
         ),

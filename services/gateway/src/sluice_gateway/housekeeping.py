@@ -1,12 +1,12 @@
-"""Removal of sessions that have ended."""
+"""Removal of rows whose time is over: ended sessions, and answers of repeatable requests."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -17,36 +17,36 @@ _BATCH: Final = 1000
 
 _log = structlog.get_logger(__name__)
 
-
-class Families(Protocol):
-    async def purge_token_families(self, limit: int) -> int: ...
+Purge = Callable[[int], Awaitable[int]]
+"""Deletes at most so many rows and returns how many."""
 
 
 @asynccontextmanager
-async def purging_families(
-    families: Families, interval_seconds: float = INTERVAL_SECONDS
+async def purging(
+    *purges: Purge, interval_seconds: float = INTERVAL_SECONDS
 ) -> AsyncIterator[None]:
-    """Delete ended sessions while the block runs, in each replica: deletions do not collide."""
+    """Delete what is over while the block runs, in each replica: deletions do not collide."""
 
     async def run() -> None:
         while True:
             # Spread, so that replicas that started together do not delete together.
             await asyncio.sleep(interval_seconds * random.uniform(0.5, 1.0))
-            await _purge(families)
+            for purge in purges:
+                await _purge(purge)
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run(), name="sessions")
+        task = group.create_task(run(), name="housekeeping")
         try:
             yield
         finally:
             task.cancel()
 
 
-async def _purge(families: Families) -> None:
+async def _purge(purge: Purge) -> None:
     try:
-        while await families.purge_token_families(_BATCH) == _BATCH:
+        while await purge(_BATCH) == _BATCH:
             continue
     except SluiceError as error:
-        _log.warning("sessions.purge_failed", reason=error.reason)
+        _log.warning("rows.purge_failed", reason=error.reason)
     except Exception:  # noqa: BLE001 - a defect here must not end the gateway
-        _log.exception("sessions.purge_failed")
+        _log.exception("rows.purge_failed")

@@ -1,0 +1,136 @@
+"""Renewal, retry, cancellation and another processing of photos."""
+
+from __future__ import annotations
+
+from unittest.mock import AsyncMock
+
+import pytest
+
+from sluice_core.errors import Unavailable
+from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.states import PhotoStatus
+from sluice_core.ports.audit import AuditFilter
+from sluice_core.uploads.model import MIB
+from support.photo_gateway import PhotoGateway, reason_of
+
+
+async def fail(photos: PhotoGateway, photo_id: str) -> None:
+    change = PhotoChange(photo_id, PhotoStatus.FAILED, reason="TRUNCATED")
+    await photos.catalogue.change_photos([change])
+
+
+async def test_renewed_url_is_of_the_same_photo(photos: PhotoGateway) -> None:
+    (item,) = (await photos.create(10))["items"]
+    renewed = (await photos.post(f"/commands/upload/{item['photoId']}/renew")).json()
+    assert renewed["photoId"] == item["photoId"]
+    assert renewed["expiresAt"] >= item["expiresAt"]
+    assert await photos.put(renewed, b"x" * 10) == 200
+    await photos.post(f"/commands/upload/{item['photoId']}/cancel")
+    response = await photos.post(f"/commands/upload/{item['photoId']}/renew")
+    assert reason_of(response) == (409, "PHOTO_ENDED")
+
+
+async def test_failed_photo_is_sent_again(photos: PhotoGateway) -> None:
+    (item,) = (await photos.create(10))["items"]
+    photo_id = item["photoId"]
+    path = f"/commands/upload/{photo_id}/retry"
+    # A photo that is under way has nothing to retry: the present attempt is returned.
+    assert (await photos.post(path)).status_code == 200
+    await fail(photos, photo_id)
+    again = (await photos.post(path)).json()
+    photo = await photos.photo(photo_id)
+    assert (photo.status, photo.attempt) == (PhotoStatus.QUEUED, 2)
+    assert (await photos.post(path)).status_code == 200
+    assert (await photos.photo(photo_id)).attempt == 2
+    (update,) = await photos.latest(photo_id)
+    assert update.status == "QUEUED"
+    assert await photos.put(again, b"x" * 10) == 200
+
+
+async def test_retry_aborts_the_former_multipart(photos: PhotoGateway) -> None:
+    (item,) = (await photos.create(9 * MIB))["items"]
+    photo_id = item["photoId"]
+    await photos.post(f"/commands/upload/{photo_id}/parts")
+    former = await photos.photo(photo_id)
+    await fail(photos, photo_id)
+    await photos.post(f"/commands/upload/{photo_id}/retry")
+    assert list(await photos.objects.open_multiparts(former.object)) == []
+
+
+async def test_arrived_photo_is_not_sent_again(photos: PhotoGateway) -> None:
+    (item,) = (await photos.create(10))["items"]
+    photo_id = item["photoId"]
+    await photos.arrive(photo_id)
+    await fail(photos, photo_id)
+    response = await photos.post(f"/commands/upload/{photo_id}/retry")
+    assert reason_of(response) == (409, "OBJECT_EXISTS")
+    reprocessed = await photos.post(f"/commands/photos/{photo_id}/reprocess")
+    assert reprocessed.json()["status"] == "PROCESSING"
+    assert photos.environment.reprocessed == [photo_id]
+    # The request of a call that was killed may be lost: a repeat requests it again.
+    await photos.post(f"/commands/photos/{photo_id}/reprocess")
+    assert photos.environment.reprocessed == [photo_id] * 2
+
+
+async def test_missing_object_is_not_reprocessed(photos: PhotoGateway) -> None:
+    (item,) = (await photos.create(10))["items"]
+    path = f"/commands/photos/{item['photoId']}/reprocess"
+    assert reason_of(await photos.post(path)) == (409, "PHOTO_NOT_FAILED")
+    await fail(photos, item["photoId"])
+    assert reason_of(await photos.post(path)) == (409, "OBJECT_MISSING")
+    assert photos.environment.reprocessed == []
+
+
+async def test_cancel_aborts_the_multipart(photos: PhotoGateway) -> None:
+    (item,) = (await photos.create(9 * MIB))["items"]
+    photo_id = item["photoId"]
+    parts = (await photos.post(f"/commands/upload/{photo_id}/parts")).json()["parts"]
+    await photos.put(parts[1], bytes(parts[1]["bytes"]))
+    response = await photos.post(f"/commands/upload/{photo_id}/cancel")
+    assert response.json()["status"] == "CANCELLED"
+    photo = await photos.photo(photo_id)
+    assert list(await photos.objects.open_multiparts(photo.object)) == []
+    assert (await photos.post(f"/commands/upload/{photo_id}/cancel")).status_code == 200
+    assert (await photos.events()).count("PhotoCancelled") == 1
+    page = await photos.catalogue.list_audit("acme", 10, None, AuditFilter(subject="ann"))
+    assert [(entry.action, entry.object) for entry in page.entries] == [
+        ("CancelPhoto", f"photo/{photo_id}")
+    ]
+
+
+async def test_cancel_needs_no_store(photos: PhotoGateway) -> None:
+    """The sweeper aborts what the command cannot: the intent names it."""
+    (item,) = (await photos.create(9 * MIB))["items"]
+    await photos.post(f"/commands/upload/{item['photoId']}/parts")
+    down = Unavailable("STORE_CIRCUIT_OPEN", "The store does not answer; try again later.")
+    photos.objects.abort_multipart = AsyncMock(side_effect=down)  # type: ignore[method-assign]
+    response = await photos.post(f"/commands/upload/{item['photoId']}/cancel")
+    assert response.status_code == 200
+    assert len(await photos.catalogue.stale_intents(1e12, 10)) == 1
+
+
+@pytest.mark.parametrize("end", [PhotoStatus.FAILED, PhotoStatus.COMPLETED])
+async def test_ended_photo_is_not_cancelled(photos: PhotoGateway, end: PhotoStatus) -> None:
+    (item,) = (await photos.create(10))["items"]
+    await photos.arrive(item["photoId"], is_processed=True)
+    await photos.catalogue.change_photos([PhotoChange(item["photoId"], end)])
+    response = await photos.post(f"/commands/upload/{item['photoId']}/cancel")
+    assert reason_of(response) == (409, "PHOTO_ENDED")
+
+
+async def test_job_is_cancelled_with_its_open_photos(photos: PhotoGateway) -> None:
+    job = await photos.create(10, 9 * MIB, 10)
+    first, second, _ = (item["photoId"] for item in job["items"])
+    await photos.arrive(first, is_processed=True)
+    await photos.catalogue.change_photos([PhotoChange(first, PhotoStatus.COMPLETED)])
+    await photos.post(f"/commands/upload/{second}/parts")
+    response = await photos.post(f"/commands/upload-jobs/{job['jobId']}/cancel")
+    view = response.json()
+    assert (view["status"], view["completedCount"], view["cancelledCount"]) == ("COMPLETED", 1, 2)
+    assert view["progress"] == 100
+    photo = await photos.photo(second)
+    assert list(await photos.objects.open_multiparts(photo.object)) == []
+    updates = await photos.latest(second, job["jobId"])
+    assert [update.status for update in updates] == ["CANCELLED", "COMPLETED"]
+    again = await photos.post(f"/commands/upload-jobs/{job['jobId']}/cancel")
+    assert again.json() == view
