@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from sluice_backends.sql.catalogue import SqlCatalogue
+from sluice_core.errors import Unavailable
 from sluice_core.photos.counts import PhotoCounts
-from sluice_core.photos.states import PhotoStatus
+from sluice_core.photos.states import PhotoStatus, Reopening
+from sluice_gateway.projection.announcing import Announcer
+from sluice_gateway.projection.projector import Projector
+from support.commits import finished_upload
 from support.photo_jobs import ANN, change_photo, commit_object, create_photo, new_job
 from support.processing_results import failed, processed
 from support.projection import FATES, STATUS_AFTER, Killed, Stage, any_order, befall
@@ -70,10 +75,8 @@ async def test_any_order_of_news_leads_to_the_same_state(
 async def test_completed_photo_knows_when_it_was_taken(stage: Stage) -> None:
     photo = await create_photo(stage.catalogue)
     await commit_object(stage.catalogue, photo)
-    result = processed(photo.node_id)
-    exif = {**result.exif, "taken_at": "2024-05-06T07:08:09.123-03:30"}
-    object.__setattr__(result, "exif", exif)
-    await stage.record(photo, result)
+    exif = {"taken_at": "2024-05-06T07:08:09.123-03:30"}
+    await stage.record(photo, replace(processed(photo.node_id), exif=exif))
     await stage.project()
     assert (await stage.photo(photo)).taken_at == pytest.approx(1_714_991_889.123)
 
@@ -91,8 +94,6 @@ async def test_object_deleted_elsewhere_deletes_its_photo(stage: Stage) -> None:
 
 async def test_failure_of_a_former_attempt_is_no_news(stage: Stage) -> None:
     """Processing again leaves the old result in the catalogue until there is a new one."""
-    from sluice_core.photos.states import Reopening
-
     photo = await create_photo(stage.catalogue)
     await befall(stage, photo, "failed")
     await stage.project()
@@ -118,9 +119,6 @@ async def test_failed_photo_names_the_reason_of_the_processor(stage: Stage) -> N
 
 async def test_updates_that_nobody_takes_stop_nothing(stage: Stage) -> None:
     """Redis is down: the commit stands, and those who poll see it."""
-    from sluice_core.errors import Unavailable
-    from sluice_gateway.projection.announcing import Announcer
-    from sluice_gateway.projection.projector import Projector
 
     class Down:
         async def publish(self, *_: object) -> None:
@@ -136,8 +134,6 @@ async def test_updates_that_nobody_takes_stop_nothing(stage: Stage) -> None:
 
 
 async def test_node_without_a_photo_is_left_alone(stage: Stage) -> None:
-    from support.commits import finished_upload
-
     commit = finished_upload("a.txt")
     await stage.catalogue.commit_node(commit)
     await stage.project()

@@ -26,6 +26,8 @@ TOPICS: Final = (UPLOADS_TOPIC, NODES_TOPIC)
 _BATCH: Final = 200
 _POLL_SECONDS: Final = 5.0
 """Time between looks at the log without a wake-up."""
+_LINGER_SECONDS: Final = 0.05
+"""Pause after a batch, so that the next events form one: under load a read costs more than they."""
 _RETRY_BASE_SECONDS: Final = 0.2
 _RETRY_CAP_SECONDS: Final = 5.0
 
@@ -86,7 +88,7 @@ class LogSource:
                         delay = backoff_seconds(attempt, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS)
                         await wait_at_most(stop, delay)
                         continue
-                    if not stop.is_set():
+                    if not await wait_at_most(stop, _LINGER_SECONDS):
                         await wait_at_most(self._wake, _POLL_SECONDS)
                 ender.cancel()
         finally:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from sluice_core.live.updates import Audience, Update
 from sluice_core.photos.model import Owner, Photo, UploadJob
-from sluice_core.photos.states import TAKES_PARTS
+from sluice_core.photos.states import TAKES_PARTS, PhotoStatus
+
+_STORED: Final = frozenset({PhotoStatus.PROCESSING, PhotoStatus.COMPLETED})
 
 
 def audience_of(owner: Owner) -> Audience:
@@ -20,7 +23,7 @@ def photo_update(photo: Photo) -> Update:
         job_id=photo.job_id,
         photo_id=photo.photo_id,
         status=photo.status.value,
-        bytes_sent=photo.size if photo.status.value in _STORED else 0,
+        bytes_sent=photo.size if photo.status in _STORED else 0,
         bytes_total=photo.size,
         version=photo.version,
         reason=photo.reason,
@@ -40,6 +43,3 @@ def job_update(job: UploadJob, photos: Iterable[Photo]) -> Update:
         bytes_total=job.total_bytes,
         version=job.version,
     )
-
-
-_STORED = frozenset({"PROCESSING", "COMPLETED"})
