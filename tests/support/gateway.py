@@ -24,10 +24,13 @@ from sluice_core.addresses import Address
 from sluice_gateway.app import build_app
 from sluice_gateway.bootstrap import open_gateway
 from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.settings import gateway_options
+from sluice_gateway.tus.options import TusOptions
+from sluice_gateway.tus.routes import open_tus
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 BOB = {"email": "bob@example.com", "password": "battery staple"}
@@ -132,6 +135,16 @@ def _template() -> Path:
     return Path(folder) / "catalogue.sqlite"
 
 
+@dataclass(frozen=True)
+class TusBackend:
+    """The services behind resumable uploads, by their addresses."""
+
+    intake: str
+    repository: str
+    options: TusOptions = field(default_factory=TusOptions)
+    authentication: Authentication | None = None
+
+
 @asynccontextmanager
 async def running_gateway(
     folder: Path,
@@ -140,6 +153,7 @@ async def running_gateway(
     change: Change = lambda options: options,
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     even_seconds: float = 0.0,
+    tus: TusBackend | None = None,
 ) -> AsyncIterator[Gateway]:
     """Serve on a loopback address inside the block.
 
@@ -148,6 +162,7 @@ async def running_gateway(
         change: changes the options that the settings lead to.
         wrap: puts a layer around the application.
         even_seconds: see `Accounts`.
+        tus: serves resumable uploads on these services.
     """
     given = settings or load_settings(data_dir=folder)
     ready = [True]
@@ -167,6 +182,10 @@ async def running_gateway(
         deps = await enter(open_gateway(given, options, catalogue, GatewayMetrics(), is_ready))
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
+        if tus is not None:
+            authentication = tus.authentication or deps.authentication
+            uploads = open_tus(authentication, tus.intake, tus.repository, given.tls, tus.options)
+            deps = replace(deps, tus=await enter(uploads))
         proxies = HttpOptions(options.trusted_proxies)
         await enter(serving_http(listener, wrap(build_app(deps)), proxies))
         http = await enter(aiohttp.ClientSession(auto_decompress=False))

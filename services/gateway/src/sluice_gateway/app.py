@@ -25,6 +25,7 @@ from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
 from sluice_gateway.http.routes import SECURITY_SCHEMES, ProblemView
 from sluice_gateway.http.security_headers import SecurityHeaders
+from sluice_gateway.tus.routes import streams_body, tus_routes
 
 VERSION: Final = "1"
 
@@ -33,7 +34,13 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     """Return the application with all its layers, the outermost last."""
     options = deps.options
     app: ASGIApp = _routes(deps)
-    app = BodyLimits(app, options.max_body_bytes, options.max_bodies_bytes, options.body_seconds)
+    app = BodyLimits(
+        app,
+        options.max_body_bytes,
+        options.max_bodies_bytes,
+        options.body_seconds,
+        is_exempt=streams_body,
+    )
     app = OriginCheck(
         app,
         options.origins,
@@ -59,6 +66,8 @@ def _routes(deps: GatewayDeps) -> FastAPI:
     routes: list[BaseRoute] = [*operation_routes(deps.metrics.registry, deps.is_ready)]
     if deps.keys is not None and deps.terms is not None:
         routes += well_known_routes(deps.keys, deps.terms)
+    if deps.tus is not None:
+        routes += tus_routes(deps.tus)
     app.router.routes.extend(routes)
 
     @app.get("/openapi.json", include_in_schema=False)

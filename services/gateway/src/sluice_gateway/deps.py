@@ -11,6 +11,7 @@ from sluice_gateway.auth.key_file import SigningKeys
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.tus.server import TusServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class GatewayDeps:
     """Dependencies of the routes.
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
-    the process accepts work now.
+    the process accepts work now. `tus` is None where resumable uploads are off.
     """
 
     authentication: Authentication
@@ -28,3 +29,4 @@ class GatewayDeps:
     accounts: Accounts | None = None
     keys: SigningKeys | None = None
     terms: TokenTerms | None = None
+    tus: TusServer | None = None
