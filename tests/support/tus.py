@@ -122,7 +122,7 @@ class CutPatch:
             f"PATCH {path} HTTP/1.1",
             f"Host: {address}",
             "Tus-Resumable: 1.0.0",
-            f"Authorization: Bearer {tus.token}",
+            *((f"Authorization: Bearer {tus.token}",) if tus.token is not None else ()),
             f"Content-Type: {BODY_TYPE}",
             f"Content-Length: {size}",
             f"Upload-Offset: {offset}",

@@ -55,6 +55,8 @@ class Creation:
         target = target_of(metadata, concat, unique, self.options.default_drive)
         upload_id = await self.uploads.create(target, length, request_id)
         upload = await self.uploads.get(upload_id)
+        if length == 0 and not upload.is_stored:
+            await self.uploads.complete(upload, self.options.complete_seconds)
         if not has_body or upload.offset > 0 or not upload.is_open:
             return upload
         try:
