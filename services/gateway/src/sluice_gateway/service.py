@@ -6,9 +6,11 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from sluice_common.backends.storage import open_database_catalogue
+from sluice_common.direct.targets import check_forwarding
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
 from sluice_common.security.exposure import check_exposure
@@ -22,6 +24,7 @@ from sluice_gateway.bootstrap import open_gateway
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.settings import gateway_options
+from sluice_gateway.tus.routes import open_tus
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
 SERVICE_NAME: Final = "sluice.gateway"
@@ -61,6 +64,13 @@ async def _main(
         services=(SERVICE_NAME,),
         metrics={METRICS: settings.metrics_address},
     )
+    check_forwarding(
+        settings,
+        {
+            "SLUICE_INTAKE_SERVER": settings.intake_server,
+            "SLUICE_REPOSITORY_SERVER": settings.repository_server,
+        },
+    )
     metrics = GatewayMetrics()
     tls = open_server_tls(settings.tls, metrics.registry)
     contexts = None if tls is None else tls.https_contexts()
@@ -78,6 +88,10 @@ async def _main(
         address = settings.gateway_address.with_port(listener.getsockname()[1])
         options = gateway_options(settings, address)
         deps = await enter(open_gateway(settings, options, catalogue, metrics, is_ready))
+        uploads = open_tus(
+            deps.authentication, settings.intake_server, settings.repository_server, settings.tls
+        )
+        deps = replace(deps, tus=await enter(uploads))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = HttpOptions(options.trusted_proxies)
         await enter(serving_http(listener, build_app(deps), http, contexts))

@@ -191,11 +191,22 @@ async def test_body_of_unknown_length_is_taken(tus: TusClient) -> None:
     assert (await tus.patch(path, 0, unsized())).headers["upload-offset"] == "5"
 
 
-@pytest.mark.parametrize("path", ["/files/unknown", "/files/ledger-" + "0" * 32, "/files/%C3%A9"])
-async def test_unknown_uploads_are_not_found(tus: TusClient, path: str) -> None:
-    assert (await tus.head(path)).status in (404, 422)
-    for reply in (await tus.patch(path, 0, b"x"), await tus.send("DELETE", path)):
-        assert refused(reply)[0] in (404, 422)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("unknown", "UPLOAD_NOT_FOUND"),
+        ("ledger-" + "0" * 32, "UPLOAD_LOST"),
+        ("%C3%A9", "UPLOAD_NOT_FOUND"),
+        ("%FF", "UPLOAD_NOT_FOUND"),
+        ("%00", "UPLOAD_NOT_FOUND"),
+        ("a" * 129, "UPLOAD_NOT_FOUND"),
+    ],
+)
+async def test_unknown_uploads_are_not_found(tus: TusClient, name: str, reason: str) -> None:
+    path = f"/files/{name}"
+    assert (await tus.head(path)).status == 404
+    assert refused(await tus.patch(path, 0, b"x")) == (404, reason)
+    assert refused(await tus.send("DELETE", path)) == (404, reason)
 
 
 async def test_foreign_uploads_are_not_found(tus: TusClient, gateway: Gateway) -> None:

@@ -16,7 +16,7 @@ from sluice_gateway.tus.headers import Concat
 from sluice_gateway.tus.intake import IntakeUploads, Upload
 from sluice_gateway.tus.nodes import RepositoryNodes
 from sluice_gateway.tus.options import PIECE_BYTES, TusOptions
-from sluice_gateway.tus.pieces import pieces
+from sluice_gateway.tus.pieces import BodyBrokenOff, pieces
 from sluice_gateway.tus.reception import Reception
 from sluice_gateway.tus.targets import request_id_of, target_of, unique_of
 
@@ -84,14 +84,23 @@ class Concatenation:
                 async for piece in cut:
                     await stream.send(piece)
             await stream.close()
+        except BodyBrokenOff as broken:
+            return await self._completed_by_another(upload, broken.cause)
         except (AlreadyExists, FailedPrecondition) as error:
-            current = await self.uploads.get(upload.upload_id)
-            if current.has_all_bytes:  # a repetition of this request was faster
-                return current
-            raise refusals.offset_mismatch(current.offset) from error
+            return await self._completed_by_another(upload, error)
         finally:
             stream.cancel()
         return await self.uploads.get(upload.upload_id)
+
+    async def _completed_by_another(self, upload: Upload, error: Exception) -> Upload:
+        """Return the upload if a repetition of this request was faster, else raise the error.
+
+        A faster one has deleted the nodes of the partial uploads.
+        """
+        current = await self.uploads.get(upload.upload_id)
+        if not current.has_all_bytes:
+            raise error
+        return current
 
     async def _store(self, partials: Sequence[Upload]) -> None:
         """Make nodes of partial uploads."""

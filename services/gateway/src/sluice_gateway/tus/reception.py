@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from sluice_core.access.principal import Principal
-from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import AlreadyExists, FailedPrecondition, SluiceError
 from sluice_gateway.http.paced_bodies import body_blocks
 from sluice_gateway.tus import headers as tus_headers
@@ -21,7 +19,7 @@ from sluice_gateway.tus.chunk_stream import ChunkStream
 from sluice_gateway.tus.headers import Checksum
 from sluice_gateway.tus.intake import IntakeUploads, Upload
 from sluice_gateway.tus.options import PIECE_BYTES, TusOptions
-from sluice_gateway.tus.pieces import pieces
+from sluice_gateway.tus.pieces import BodyBrokenOff, pieces
 
 _CHECKED_BLOCK_BYTES: Final = 64 * 1024
 """What a slow client sends within the interval of its pace: the intake ends chunks that bring
@@ -76,13 +74,11 @@ class Reception:
     async def _append(self, upload: Upload, receive: Receive) -> Upload:
         stream = self.uploads.stream(upload)
         try:
-            try:
-                await self._send_pieces(stream, upload, receive)
-            except ClientDisconnect:
-                # The server cancels this request soon; the rest of its bytes is on the way.
-                await finish_despite_cancel(stream.close())
-                raise
+            await self._send_pieces(stream, upload, receive)
             await stream.close()
+        except BodyBrokenOff as broken:
+            await stream.close()  # with what has arrived
+            raise broken.cause from broken
         except (AlreadyExists, FailedPrecondition) as error:
             raise await self._race_lost(upload, error) from error
         finally:
@@ -125,6 +121,8 @@ class Reception:
             if size > 0:
                 await chunk.finish()
                 await stream.close()
+        except BodyBrokenOff as broken:
+            raise broken.cause from broken
         except (AlreadyExists, FailedPrecondition) as error:
             raise await self._race_lost(upload, error) from error
         finally:

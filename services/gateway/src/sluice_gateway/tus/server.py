@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from sluice_core.access.principal import Principal
 from sluice_core.errors import SluiceError
+from sluice_core.uploads.chunk_checks import is_name
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.refusals import method_not_allowed
 from sluice_gateway.http.request_context import answer_of, error_of
@@ -164,7 +166,12 @@ def _refused(scope: Scope, error: SluiceError) -> Response:
 
 
 def _upload_id(request: Request) -> str:
-    return str(request.path_params["upload_id"])
+    """Return the id in the path. Raise `NotFound` UPLOAD_NOT_FOUND for what cannot be one."""
+    upload_id = str(request.path_params["upload_id"])
+    if not is_name(upload_id):
+        raise refusals.upload_not_found()
+    structlog.contextvars.bind_contextvars(uploadId=upload_id)
+    return upload_id
 
 
 def _expiry(upload: Upload) -> dict[str, str]:
