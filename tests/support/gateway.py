@@ -28,11 +28,14 @@ from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends
 from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options
+from sluice_gateway.tus.options import TusOptions
+from sluice_gateway.tus.routes import open_tus
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 BOB = {"email": "bob@example.com", "password": "battery staple"}
@@ -141,6 +144,16 @@ def _template() -> Path:
     return Path(folder) / "catalogue.sqlite"
 
 
+@dataclass(frozen=True)
+class TusBackend:
+    """The services behind resumable uploads, by their addresses."""
+
+    intake: str
+    repository: str
+    options: TusOptions = field(default_factory=TusOptions)
+    authentication: Authentication | None = None
+
+
 @asynccontextmanager
 async def running_gateway(
     folder: Path,
@@ -150,6 +163,7 @@ async def running_gateway(
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     even_seconds: float = 0.0,
     extend: Callable[[GatewayDeps, SqlCatalogue], GatewayDeps] = lambda deps, _: deps,
+    tus: TusBackend | None = None,
 ) -> AsyncIterator[Gateway]:
     """Serve on a loopback address inside the block.
 
@@ -159,6 +173,7 @@ async def running_gateway(
         wrap: puts a layer around the application.
         even_seconds: see `Accounts`.
         extend: adds dependencies of further routes.
+        tus: serves resumable uploads on these services.
     """
     given = settings or load_settings(data_dir=folder)
     ready = [True]
@@ -183,6 +198,10 @@ async def running_gateway(
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
         deps = extend(deps, catalogue)
+        if tus is not None:
+            authentication = tus.authentication or deps.authentication
+            uploads = open_tus(authentication, tus.intake, tus.repository, given.tls, tus.options)
+            deps = replace(deps, tus=await enter(uploads))
         proxies = HttpOptions(options.trusted_proxies)
         assert deps.hub is not None, "open_gateway opens one"
         end = deps.hub.sessions.stop

@@ -23,7 +23,7 @@ from sluice_backends.files.store import FileObjectStore
 from sluice_backends.files.url_keys import UrlKeyFile, open_url_keys
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.uploads.model import MIN_PART_BYTES, ObjectRef
-from sluice_gateway.storage.bodies import Pace
+from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
 from support.environment import process_environment
 from support.raw_http import RawClient

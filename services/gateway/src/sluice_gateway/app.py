@@ -29,6 +29,7 @@ from sluice_gateway.jobs.progress import progress_route
 from sluice_gateway.jobs.routes import job_routes
 from sluice_gateway.live.routes import live_routes
 from sluice_gateway.photos.routes import photo_routes
+from sluice_gateway.tus.routes import streams_body, tus_routes
 
 VERSION: Final = "1"
 
@@ -37,7 +38,13 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     """Return the application with all its layers, the outermost last."""
     options = deps.options
     app: ASGIApp = _routes(deps)
-    app = BodyLimits(app, options.max_body_bytes, options.max_bodies_bytes, options.body_seconds)
+    app = BodyLimits(
+        app,
+        options.max_body_bytes,
+        options.max_bodies_bytes,
+        options.body_seconds,
+        is_exempt=streams_body,
+    )
     app = OriginCheck(
         app,
         options.origins,
@@ -69,6 +76,8 @@ def _routes(deps: GatewayDeps) -> FastAPI:
         routes += live_routes(deps.hub)
     if deps.keys is not None and deps.terms is not None:
         routes += well_known_routes(deps.keys, deps.terms)
+    if deps.tus is not None:
+        routes += tus_routes(deps.tus)
     app.router.routes.extend(routes)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -45,6 +45,7 @@ from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.topics import CatalogueTopics
 from sluice_gateway.settings import keys_file, photo_options, rotation_policy
+from sluice_gateway.tus.headers import PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ async def _open_photos(
     """Open what the commands and queries of jobs and photos work with."""
     catalogue, objects, live = backends.catalogue, backends.objects, backends.live
     assert objects is not None, "photos need a store"
-    limits = photo_options(settings)
+    limits = photo_options(settings, tus_path=PREFIX)
     progress = ProgressBatches(live, metrics.live)
     async with asyncio.TaskGroup() as group:
         flushing = group.create_task(progress.run(), name="progress")

@@ -13,6 +13,7 @@ from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.tus.server import TusServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class GatewayDeps:
     """Dependencies of the routes.
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
-    the process accepts work now. `photos`, `hub`: None in a process without jobs and photos, or
-    without live updates.
+    the process accepts work now. `photos`, `hub`, `tus`: None in a process without jobs and photos,
+    live updates, resumable uploads.
     """
 
     authentication: Authentication
@@ -33,3 +34,4 @@ class GatewayDeps:
     terms: TokenTerms | None = None
     photos: PhotoServices | None = None
     hub: LiveHub | None = None
+    tus: TusServer | None = None

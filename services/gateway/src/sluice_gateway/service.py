@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from sluice_common.backends.storage import open_database_catalogue, open_objects
+from sluice_common.direct.targets import check_forwarding
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
 from sluice_common.security.exposure import check_exposure
@@ -28,6 +29,7 @@ from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options
+from sluice_gateway.tus.routes import open_tus
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
 SERVICE_NAME: Final = "sluice.gateway"
@@ -67,6 +69,13 @@ async def _main(
         services=(SERVICE_NAME,),
         metrics={METRICS: settings.metrics_address},
     )
+    check_forwarding(
+        settings,
+        {
+            "SLUICE_INTAKE_SERVER": settings.intake_server,
+            "SLUICE_REPOSITORY_SERVER": settings.repository_server,
+        },
+    )
     metrics = GatewayMetrics()
     tls = open_server_tls(settings.tls, metrics.registry)
     contexts = None if tls is None else tls.https_contexts()
@@ -98,6 +107,10 @@ async def _main(
             created = hooks.object_created
             work = background_work(settings, backends, projector, metrics, wake, created)
             await enter(working(work, stop))
+        uploads = open_tus(
+            deps.authentication, settings.intake_server, settings.repository_server, settings.tls
+        )
+        deps = replace(deps, tus=await enter(uploads))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = HttpOptions(options.trusted_proxies)
         end = deps.hub.sessions.stop

@@ -16,7 +16,7 @@ from sluice_core.errors import SluiceError
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.object_store import ObjectAttributes, ObjectInfo
 from sluice_core.uploads.model import MIB, ObjectRef
-from sluice_gateway.storage.bodies import Pace
+from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
 from support.object_listener import BUCKET, ORIGIN, ObjectListener, running_listener, serving_app
 from support.object_stores import store_parts

@@ -19,7 +19,7 @@ from sluice_core.objects.body import BytesBody
 from sluice_core.objects.marks import marked_path
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB, ObjectRef
-from sluice_gateway.storage.bodies import Pace
+from sluice_gateway.http.paced_bodies import Pace
 from support.listener_requests import (
     CONTENT,
     MINUTE,

@@ -149,6 +149,11 @@ async def _serve(
                 refusals,
             )
         )
+        if gateway is not None:
+            intake, repository = host.addresses[INTAKE], host.addresses[REPOSITORY]
+            gateway = await stack.enter_async_context(
+                gateway.with_tus(settings, intake, repository)
+            )
         announced = _announcement(settings, host, gateway)
         stack.enter_context(announce_addresses(data_dir, announced))
         link = None if gateway is None else await gateway.login_link()

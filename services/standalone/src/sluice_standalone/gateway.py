@@ -42,6 +42,7 @@ from sluice_gateway.projection.projector import Projector
 from sluice_gateway.service import ADDRESS, SERVICE_NAME
 from sluice_gateway.settings import gateway_options
 from sluice_gateway.storage.listener import PATH, ListenerOptions, object_listener
+from sluice_gateway.tus.routes import open_tus
 from sluice_processor.nodes.handler import NodeProcessor, Work
 from sluice_processor.sources.store_notifications import Notice, NoticeKind
 from sluice_processor.sources.work import sort_notices
@@ -114,6 +115,15 @@ class StandaloneGateway:
             return None
         # A fragment, which browsers send to no server, so that no log has it.
         return f"{self.deps.options.issuer}/#login={await link_for_first_user(accounts)}"
+
+    @asynccontextmanager
+    async def with_tus(
+        self, settings: SluiceSettings, intake: Address, repository: Address
+    ) -> AsyncIterator[StandaloneGateway]:
+        """Add resumable uploads, which go to the intake as those of every client do."""
+        authentication, tls = self.deps.authentication, settings.tls
+        async with open_tus(authentication, str(intake), str(repository), tls) as tus:
+            yield replace(self, deps=replace(self.deps, tus=tus))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then end live sessions and drain requests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -35,19 +36,25 @@ def check_repository_target(settings: SluiceSettings) -> None:
 
     An intake forwards the tokens of its callers to the repository.
     """
-    if (
-        settings.allow_insecure
-        or settings.auth.mode is AuthMode.NONE
-        or settings.tls.secures_calls
-        or is_local(settings.repository_server)
-    ):
+    check_forwarding(settings, {"SLUICE_REPOSITORY_SERVER": settings.repository_server})
+
+
+def check_forwarding(settings: SluiceSettings, targets: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` if tokens would leave this machine in plain text.
+
+    Args:
+        targets: of services to which tokens of callers are forwarded, by the name of the setting.
+    """
+    if settings.allow_insecure or settings.auth.mode is AuthMode.NONE or settings.tls.secures_calls:
         return
-    raise ConfigurationError(
-        "SLUICE_REPOSITORY_SERVER is not a loopback address and calls to it have no TLS, so that"
-        " everybody on the way could read the tokens of users: set SLUICE_TLS__CA_FILE (or"
-        " SLUICE_TLS__CERT_FILE and SLUICE_TLS__KEY_FILE), use 127.0.0.1, or set"
-        " SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers out"
-    )
+    for setting, target in targets.items():
+        if not is_local(target):
+            raise ConfigurationError(
+                f"{setting} is not a loopback address and calls to it have no TLS, so that"
+                " everybody on the way could read the tokens of users: set SLUICE_TLS__CA_FILE (or"
+                " SLUICE_TLS__CERT_FILE and SLUICE_TLS__KEY_FILE), use 127.0.0.1, or set"
+                " SLUICE_ALLOW_INSECURE=true when the network itself keeps strangers out"
+            )
 
 
 def _is_loopback(endpoint: str) -> bool:

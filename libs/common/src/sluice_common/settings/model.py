@@ -105,6 +105,8 @@ class SluiceSettings(BaseSettings):
     repository_server: str = "127.0.0.1:50052"
     """Address of the repository for intakes (drives, direct transport): `host:port`, or a gRPC
     target such as dns:///repository:50052."""
+    intake_server: str = "127.0.0.1:50051"
+    """Address of the intakes for gateways (resumable uploads), in the same forms."""
     allow_insecure: bool = False
     """Allow addresses other than loopback without keys or without TLS."""
 

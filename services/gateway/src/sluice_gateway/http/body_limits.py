@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,16 +30,26 @@ class BodyLimits:
         max_total_bytes: of all bodies that this process holds, from their first byte to the end
             of their request.
         seconds: from the first read to the last byte.
+        is_exempt: whether the route of a path limits its bodies itself.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, max_total_bytes: int, seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        max_total_bytes: int,
+        seconds: float,
+        *,
+        is_exempt: Callable[[str], bool] = lambda _path: False,
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._seconds = seconds
         self._room = Room(max_total_bytes)
+        self._is_exempt = is_exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or self._is_exempt(scope["path"]):
             await self._app(scope, receive, send)
             return
         if _declared_bytes(scope) > self._max_bytes:

@@ -15,10 +15,13 @@ from sluice_gateway.http.refusals import host_not_allowed, origin_not_allowed
 _METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _REQUEST_HEADERS: Final = (
     "authorization, content-type, idempotency-key, if-none-match, last-event-id, traceparent, "
-    "x-request-id"
+    "x-request-id, tus-resumable, upload-checksum, upload-concat, upload-defer-length, "
+    "upload-length, upload-metadata, upload-offset, x-http-method-override, x-requested-with"
 )
 _EXPOSED_HEADERS: Final = (
-    "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Trace-Id"
+    "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Trace-Id, "
+    "Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, "
+    "Upload-Concat, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset"
 )
 _PREFLIGHT: Final = {
     "access-control-allow-methods": _METHODS,

@@ -19,6 +19,9 @@ _MAX_DETAIL_CHARS: Final = 1024
 _MAX_METADATA_ENTRIES: Final = 16
 _MAX_VALUE_CHARS: Final = 256
 
+CHECKSUM_MISMATCH: Final = 460
+"""A status of tus, which HTTP does not have."""
+
 _BY_CODE: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
     "OUT_OF_RANGE": 400,
@@ -41,6 +44,13 @@ _BY_REASON: Final[Mapping[str, int]] = {
     "MESSAGE_TOO_LARGE": 413,
     "METADATA_TOO_LARGE": 431,
     "UNSUPPORTED_MEDIA_TYPE": 415,
+    "LENGTH_REQUIRED": 411,
+    "TUS_VERSION_UNSUPPORTED": 412,
+    "UPLOAD_CHECKSUM_MISMATCH": CHECKSUM_MISMATCH,
+    "UPLOAD_GONE": 410,
+    "UPLOAD_IS_FINAL": 403,
+    "UPLOAD_LENGTH_EXCEEDED": 413,
+    "UPLOAD_TOO_LARGE": 413,
 }
 """Reasons for which HTTP has a more exact status than that of their gRPC code."""
 _LAST_OF_CONNECTION: Final = frozenset({408, 413, 431})
@@ -64,7 +74,7 @@ def problem_of(error: SluiceError, request_id: str, trace_id: str) -> dict[str, 
     status = http_status(error)
     problem: dict[str, Any] = {
         "type": f"urn:sluice:reason:{error.reason}",
-        "title": HTTPStatus(status).phrase,
+        "title": _title(status),
         "status": status,
         "detail": error.message[:_MAX_DETAIL_CHARS],
         "reason": error.reason,
@@ -86,6 +96,10 @@ def problem_of(error: SluiceError, request_id: str, trace_id: str) -> dict[str, 
             key[:_MAX_VALUE_CHARS]: value[:_MAX_VALUE_CHARS] for key, value in entries
         }
     return problem
+
+
+def _title(status: int) -> str:
+    return "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
 
 
 def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Response:

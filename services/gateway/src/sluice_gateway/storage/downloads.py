@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from sluice_backends.files.signed_urls import GetGrant
 from sluice_core.objects.presigning import DOWNLOAD_TYPE, attachment
 from sluice_core.ports.object_listener import ListenerStore, OpenObject
-from sluice_gateway.storage.bodies import Pace
+from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.storage.ranges import (
     ByteRange,
     Condition,

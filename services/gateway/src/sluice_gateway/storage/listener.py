@@ -20,7 +20,8 @@ from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import SluiceError
 from sluice_core.ports.object_listener import ListenerStore, ObjectCreated
 from sluice_core.uploads.model import ObjectRef
-from sluice_gateway.storage.bodies import Pace, send_last
+from sluice_gateway.http.paced_bodies import Pace
+from sluice_gateway.storage.bodies import send_last
 from sluice_gateway.storage.downloads import Downloads
 from sluice_gateway.storage.problems import problem_response
 from sluice_gateway.storage.refusals import (

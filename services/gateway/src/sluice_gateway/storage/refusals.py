@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from sluice_core.errors import (
-    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -62,14 +61,6 @@ def bad_checksum() -> InvalidArgument:
     return InvalidArgument(
         "BAD_CHECKSUM",
         "x-amz-checksum-crc32c is no CRC32C; send its four bytes in Base64, or omit it.",
-    )
-
-
-def body_stalled() -> DeadlineExceeded:
-    return DeadlineExceeded(
-        STALLED,
-        "The body of the request did not arrive in time; send it without a pause.",
-        retry_after_seconds=0.0,
     )
 
 

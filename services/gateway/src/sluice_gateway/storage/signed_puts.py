@@ -15,7 +15,7 @@ from starlette.types import Receive
 from sluice_backends.files.signed_urls import PartGrant, PutGrant
 from sluice_core.objects.body import ArrivingBody
 from sluice_core.ports.object_listener import ListenerStore, ObjectCreated
-from sluice_gateway.storage.bodies import Pace, body_blocks
+from sluice_gateway.http.paced_bodies import Pace, body_blocks
 from sluice_gateway.storage.refusals import (
     bad_checksum,
     length_required,

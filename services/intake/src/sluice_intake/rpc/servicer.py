@@ -222,7 +222,10 @@ class IntakeRpc:
         self, request: upload_pb2.GetUploadStatusRequest, context: Context
     ) -> upload_pb2.GetUploadStatusResponse:
         status = await self._statuses.get(current_principal(), request.upload_id)
-        return upload_pb2.GetUploadStatusResponse(status=status_message(status))
+        message = status_message(status)
+        # Not in every status: up to 8 KiB, which never change.
+        message.metadata.update(status.snapshot.new.metadata)
+        return upload_pb2.GetUploadStatusResponse(status=message)
 
     async def watch_upload(self, request: upload_pb2.WatchUploadRequest, context: Context) -> None:
         upload_id, after_sequence = request.upload_id, request.after_sequence

@@ -873,6 +873,26 @@ Global___ChunkRange: _TypeAlias = ChunkRange  # noqa: Y015
 class UploadStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     DRIVE_FIELD_NUMBER: _builtins.int
@@ -895,6 +915,7 @@ class UploadStatus(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     CRC32C_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     node_id: _builtins.str
     drive: _builtins.str
@@ -931,6 +952,10 @@ class UploadStatus(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Attributes of the node as InitiateUpload received them. Only GetUploadStatus fills them in."""
+
     def __init__(
         self,
         *,
@@ -956,10 +981,11 @@ class UploadStatus(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         crc32c: _builtins.int | None = ...,
         sha256: _builtins.bytes | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size", "_crc32c", b"_crc32c", "_expected_size", b"_expected_size", "_sha256", b"_sha256", "_total_chunks", b"_total_chunks", "chunk_size", b"chunk_size", "crc32c", b"crc32c", "created_at", b"created_at", "expected_size", b"expected_size", "expires_at", b"expires_at", "sha256", b"sha256", "total_chunks", b"total_chunks", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size", "_crc32c", b"_crc32c", "_expected_size", b"_expected_size", "_sha256", b"_sha256", "_total_chunks", b"_total_chunks", "chunk_size", b"chunk_size", "crc32c", b"crc32c", "created_at", b"created_at", "drive", b"drive", "expected_size", b"expected_size", "expires_at", b"expires_at", "failure_detail", b"failure_detail", "failure_reason", b"failure_reason", "missing", b"missing", "missing_truncated", b"missing_truncated", "node_id", b"node_id", "path", b"path", "received_bytes", b"received_bytes", "received_chunks", b"received_chunks", "sequence", b"sequence", "sha256", b"sha256", "state", b"state", "stored_bytes", b"stored_bytes", "stored_chunks", b"stored_chunks", "total_chunks", b"total_chunks", "updated_at", b"updated_at", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size", "_crc32c", b"_crc32c", "_expected_size", b"_expected_size", "_sha256", b"_sha256", "_total_chunks", b"_total_chunks", "chunk_size", b"chunk_size", "crc32c", b"crc32c", "created_at", b"created_at", "drive", b"drive", "expected_size", b"expected_size", "expires_at", b"expires_at", "failure_detail", b"failure_detail", "failure_reason", b"failure_reason", "metadata", b"metadata", "missing", b"missing", "missing_truncated", b"missing_truncated", "node_id", b"node_id", "path", b"path", "received_bytes", b"received_bytes", "received_chunks", b"received_chunks", "sequence", b"sequence", "sha256", b"sha256", "state", b"state", "stored_bytes", b"stored_bytes", "stored_chunks", b"stored_chunks", "total_chunks", b"total_chunks", "updated_at", b"updated_at", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chunk_size: _TypeAlias = _typing.Literal["chunk_size"]  # noqa: Y015
     _WhichOneofArgType__chunk_size: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size"]  # noqa: Y015
