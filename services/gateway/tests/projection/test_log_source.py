@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -42,13 +42,8 @@ async def following(
 ) -> AsyncIterator[None]:
     """Follow the log in the block."""
     stop = asyncio.Event()
-    source = LogSource(
-        folder / "events",
-        folder / "state",
-        wake,
-        projector,
-        stage.metrics,  # type: ignore[arg-type]
-    )
+    scripted = cast("Projector", projector)
+    source = LogSource(folder / "events", folder / "state", wake, scripted, stage.metrics)
     async with asyncio.TaskGroup() as group:
         group.create_task(source.run(stop))
         try:
