@@ -1,8 +1,4 @@
-"""What becomes of a photo, given its node as the catalogue has it now. Pure.
-
-Events only say which node to look at. So their order and their number do not matter: whichever
-comes last leads to the state that the catalogue has.
-"""
+"""What becomes of a photo, given its node as the catalogue has it now. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +30,9 @@ def change_of(
     photo: Photo, node: NodeState, news: NodeNews, *, trust_former: bool = False
 ) -> PhotoChange | None:
     """Return the change of a photo, None if there is none.
+
+    News only say which node to look at. So their order and their number do not matter: whichever
+    come last lead to the state that the catalogue has.
 
     Args:
         trust_former: take a failure of a former attempt for one of this attempt. An object that
