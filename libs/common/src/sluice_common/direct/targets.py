@@ -45,11 +45,7 @@ def check_forwarding(settings: SluiceSettings, targets: Mapping[str, str]) -> No
     Args:
         targets: of services to which tokens of callers are forwarded, by the name of the setting.
     """
-    if (
-        settings.allow_insecure
-        or settings.auth.mode is AuthMode.NONE
-        or settings.tls.secures_calls
-    ):
+    if settings.allow_insecure or settings.auth.mode is AuthMode.NONE or settings.tls.secures_calls:
         return
     for setting, target in targets.items():
         if not is_local(target):
