@@ -12,12 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.foreign_clients import node_client
 from support.gateway import Gateway, TusBackend, running_gateway
 from support.server import StandaloneServer, standalone
 from support.tus import CutPatch, TusClient, content_at, finish, node_paths
 
 MIB = 1024 * 1024
 DRIVE = "photos"
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,35 @@ async def test_killed_server_keeps_what_was_acknowledged(tmp_path: Path) -> None
                 acknowledged = offset
             await finish(tus, path, content)
             assert await stored(server, "survivor") == sha256(content)
+
+
+async def test_examples_run_as_documented(
+    server: StandaloneServer, tus: TusClient, tmp_path: Path
+) -> None:
+    """docs/examples: with curl in two halves, with tus-js-client at once."""
+    file = tmp_path / "example.jpg"
+    file.write_bytes(random.Random(6).randbytes(3 * MIB + 1))
+    node = await asyncio.to_thread(node_client, "tus")
+    for command, said in (
+        (("sh", str(EXAMPLES / "tus_upload.sh")), f"{file.stat().st_size} of 3145729 bytes"),
+        (("node", str(EXAMPLES / "tus_upload.js")), "uploaded: http"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            tus.gateway.url,
+            str(file),
+            env=node.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        printed, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
+        assert said in printed.decode()
+    paths = await node_paths(server.repository_address, DRIVE)
+    examples = [path for path in paths if path.endswith("/example.jpg")]
+    assert len(examples) == 2
+    for path in examples:
+        assert await stored(server, path) == sha256(file.read_bytes())
 
 
 @pytest.mark.long

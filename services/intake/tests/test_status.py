@@ -31,6 +31,15 @@ async def test_status_lists_missing_chunks() -> None:
         assert not status.HasField("total_chunks")
 
 
+async def test_status_alone_has_the_metadata() -> None:
+    """Up to 8 KiB that never change: not in the answers that are pushed or listed."""
+    async with running_intake() as intake:
+        upload = await intake.initiate(metadata={"filename": "a.jpg", "empty": ""})
+        status = await intake.status(upload.upload_id)
+        assert dict(status.metadata) == {"filename": "a.jpg", "empty": ""}
+        assert dict((await intake.abort(upload.upload_id)).metadata) == {}
+
+
 async def test_long_list_of_gaps_is_truncated() -> None:
     async with running_intake(IntakeOptions(max_missing_ranges=2)) as intake:
         upload = await intake.initiate()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sluice_common.direct.targets import check_repository_target, is_local
+from sluice_common.direct.targets import check_forwarding, check_repository_target, is_local
 from sluice_common.settings import load_settings
 from sluice_core.configuration import ConfigurationError
 
@@ -65,6 +65,14 @@ def test_tokens_in_plain_text_to_another_machine_are_refused() -> None:
         check()
     assert str(caught.value).startswith("SLUICE_REPOSITORY_SERVER is not a loopback address")
     assert "\n" not in str(caught.value)
+
+
+def test_each_service_with_tokens_is_checked() -> None:
+    settings = load_settings(auth=KEYS)
+    targets = {"SLUICE_INTAKE_SERVER": REMOTE, "SLUICE_REPOSITORY_SERVER": "127.0.0.1:1"}
+    with pytest.raises(ConfigurationError, match="SLUICE_INTAKE_SERVER is not"):
+        check_forwarding(settings, targets)
+    check_forwarding(settings, {**targets, "SLUICE_INTAKE_SERVER": "localhost:1"})
 
 
 @pytest.mark.parametrize(

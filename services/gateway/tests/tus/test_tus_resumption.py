@@ -89,6 +89,9 @@ async def test_reset_connection_is_resumed(tus: TusClient, intake: Intake) -> No
     cut.reset()
     assert await finish(tus, path, CONTENT) >= MIB
     await assert_stored(intake, path, CONTENT)
+    registry = tus.gateway.deps.metrics.registry
+    refused = registry.get_sample_value("sluice_http_refused_total", {"reason": "INTERNAL"})
+    assert refused is None, "a body that breaks off is no defect"
 
 
 async def test_body_with_checksum_counts_only_as_a_whole(tus: TusClient, intake: Intake) -> None:

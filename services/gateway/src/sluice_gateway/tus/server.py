@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +27,8 @@ from sluice_gateway.tus.intake import IntakeUploads, Upload
 from sluice_gateway.tus.nodes import RepositoryNodes
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.reception import Reception
+
+_log = structlog.get_logger(__name__)
 
 _RESUMABLE: Final = {"tus-resumable": tus_headers.VERSION}
 _OF_COLLECTION: Final = ("OPTIONS", "POST")
@@ -123,6 +125,10 @@ class TusEndpoint:
         request = Request(scope, receive)
         try:
             response = await self._handle(request)
+        except ClientDisconnect:
+            # Usual here: a body broke off. Nobody reads an answer, and it is no defect.
+            _log.debug("request.disconnected")
+            return
         except SluiceError as error:
             response = _refused(scope, error)
         except TimeoutError as error:
