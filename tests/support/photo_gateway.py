@@ -20,10 +20,10 @@ from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_core.access.principal import Principal
 from sluice_core.access.scopes import Scope
 from sluice_core.errors import Unauthenticated
-from sluice_core.events.photos import PHOTOS_TOPIC
 from sluice_core.live.updates import Audience
 from sluice_core.photos.model import Owner, Photo
 from sluice_core.ports.catalogue import NodeCommit
+from sluice_core.ports.event_publisher import PHOTOS_TOPIC
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.ids import direct_upload_id
 from sluice_core.uploads.model import Integrity, ObjectRef
