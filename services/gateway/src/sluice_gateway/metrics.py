@@ -7,7 +7,6 @@ from prometheus_client import Counter, Gauge, Histogram
 from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
 from sluice_backends.redis.metrics import RedisMetrics
 from sluice_common.rates.metrics import RateMetrics
-from sluice_gateway.jobs.metrics import JobMetrics
 
 
 class HttpMetrics(Instruments):
@@ -56,6 +55,19 @@ class AccountMetrics(Instruments):
             "sluice_gateway_signing_key_created_timestamp_seconds",
             "Creation of the key that signs new tokens, Unix time",
             registry=r,
+        )
+
+
+class JobMetrics(Instruments):
+    """Metrics of the commands, some with names that the dashboards of other stacks ask for."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.created = Counter("upload_job_created", "Upload jobs created", registry=r)
+        self.photos = Counter("sluice_gateway_photos", "Photos of the created jobs", registry=r)
+        self.deferred = Counter(
+            "sluice_gateway_jobs_deferred", "New jobs refused under back-pressure", registry=r
         )
 
 

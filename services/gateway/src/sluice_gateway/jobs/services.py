@@ -10,12 +10,12 @@ from sluice_core.ports.object_listener import ObjectCreated
 from sluice_gateway.jobs.announcements import Announcements
 from sluice_gateway.jobs.idempotency import RepeatableRequests
 from sluice_gateway.jobs.limits import UserLimits
-from sluice_gateway.jobs.metrics import JobMetrics
 from sluice_gateway.jobs.multiparts import Multiparts
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.ports import Homes, Pressure, Reprocessing
 from sluice_gateway.jobs.signing import ObjectUrls
 from sluice_gateway.live.progress import ProgressBatches
+from sluice_gateway.metrics import JobMetrics
 
 
 @dataclass(frozen=True, slots=True)
