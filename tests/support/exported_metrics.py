@@ -67,4 +67,6 @@ def family_of(metric: str) -> str:
 
 def _families(text: str) -> frozenset[str]:
     names = {family.name for family in text_string_to_metric_families(text)}
-    return frozenset(name for name in names if not name.endswith(_TIMES_OF_CREATION))
+    # A family of its own may end in the suffix too, such as `upload_job_created`.
+    times = {name for name in names if name.removesuffix(_TIMES_OF_CREATION) in names - {name}}
+    return frozenset(names - times)

@@ -51,6 +51,7 @@ FACTS = {
         "MAX_OBJECT_BYTES",
         "MAX_PAGE_SIZE",
         "MAX_PARTS",
+        "MAX_TAGS_OF_PHOTO",
         "_MAX_KEY_BYTES",
     ),
     *("FORMAT_VERSION", "PATH_MARK", "asked", "chunk.number", "expected", "field", "highest"),

@@ -106,7 +106,7 @@ async def test_killed_request_is_repeated_without_a_twin(tmp_path: Path) -> None
             await asyncio.Event().wait()
             return b""
 
-        photos.catalogue.finish_request = die  # type: ignore[method-assign]
+        photos.catalogue.finish_request = die  # type: ignore[method-assign, assignment]
         first = asyncio.create_task(photos.post(PATH, BODY, idempotency_key="k"))
         await died.wait()
         photos.catalogue.finish_request = finish  # type: ignore[method-assign]

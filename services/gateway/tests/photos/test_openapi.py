@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
 from support.photo_gateway import PhotoGateway, jpeg
