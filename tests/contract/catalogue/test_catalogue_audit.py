@@ -225,6 +225,14 @@ async def test_old_entries_are_purged_in_pages(catalogue: Catalogue) -> None:
     assert [entry.occurred_at for entry in await log_of(catalogue, "rival")] == [104]
 
 
+async def test_concurrent_purges_count_each_entry_once(catalogue: Catalogue) -> None:
+    entries = [replace(ENTRY, occurred_at=100.0 + number) for number in range(40)]
+    await catalogue.append_audit(entries)
+    purged = await asyncio.gather(*(catalogue.purge_audit(200.0, 10) for _ in range(4)))
+    assert sum(purged) == 40 - len(await log_of(catalogue))
+    assert max(purged) == 10
+
+
 async def test_overlong_texts_are_cut(catalogue: Catalogue) -> None:
     await catalogue.append_audit(
         [replace(ENTRY, subject="s" * 300, object="ö" * 600, outcome="O" * 70, peer="p" * 70)]

@@ -27,7 +27,7 @@ _EXPIRY_PAGE = 5_000
 _CLEARED_SECONDS = 7 * 24 * 3600.0
 """Retention of cleared intents: no commit is expected this long after its upload's clean-up."""
 _AUDIT_PAGES = 50
-"""Pages of the audit log that one pass deletes; the next one continues."""
+"""Pages of the audit log that one pass deletes; the next one follows at once."""
 _CHANGES_PAGE = 1_000
 _LEFTOVER_TOKENS = 1_000
 _LEFTOVER_CALLS = 20
@@ -58,24 +58,40 @@ class Sweeper:
         What grows with the catalogue runs apart, so that it delays no recovery.
         """
 
-        async def repeat(kinds: Kinds) -> None:
+        async def repeat(kinds: Kinds, full_pass: int | None = None) -> None:
             while not stop.is_set():
-                await self._sweep(kinds)
+                if await self._sweep(kinds) == full_pass:
+                    continue
                 await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
 
         async with asyncio.TaskGroup() as group:
             for kinds in (self._recovery(), self._accounts(), self._reconciliation()):
                 group.create_task(repeat(kinds))
+            group.create_task(repeat(self._retention(), _AUDIT_PAGES * PAGE))
 
     async def sweep(self) -> None:
         """Do every kind once."""
-        await self._sweep({**self._recovery(), **self._accounts(), **self._reconciliation()})
+        await self._sweep(
+            {
+                **self._recovery(),
+                **self._accounts(),
+                **self._reconciliation(),
+                **self._retention(),
+            }
+        )
 
-    async def _sweep(self, kinds: Kinds) -> None:
-        """Do one pass. A kind that fails is logged and counted; the other kinds still run."""
+    async def _sweep(self, kinds: Kinds) -> int:
+        """Do one pass and return how much it did.
+
+        A kind that fails is logged and counted; the other kinds still run.
+        """
+        total = 0
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
-                self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
+                done = await sweep_kind()
+                self._deps.metrics.ledger.sweeps.labels(kind).inc(done)
+                total += done
+        return total
 
     def _recovery(self) -> Kinds:
         """Return what ends within seconds.
@@ -99,7 +115,6 @@ class Sweeper:
         if self._deps.catalogue is None:
             return {}
         return {
-            "audit": self._purge_audit,
             "reservations": self._check_reservations,
             "usage": self._fold_usage,
         }
@@ -107,6 +122,10 @@ class Sweeper:
     def _reconciliation(self) -> Kinds:
         """Return what grows with the nodes: one drive may take many seconds."""
         return {} if self._deps.catalogue is None else {"reconciled": self._reconcile_usage}
+
+    def _retention(self) -> Kinds:
+        """Return what grows with the audited calls: a shorter retention may make millions due."""
+        return {} if self._deps.catalogue is None else {"audit": self._purge_audit}
 
     async def _requeue(self) -> int:
         """Enqueue hints at all ready work; hints may have been lost with a process (rule 15)."""
@@ -214,7 +233,10 @@ class Sweeper:
         )
 
     async def _purge_audit(self) -> int:
-        """Delete entries of the audit log that are older than its retention."""
+        """Delete entries of the audit log that are older than its retention, at most a full pass.
+
+        Bounded, so that a stop does not wait for all of them.
+        """
         catalogue, retention = self._deps.catalogue, self._deps.options.audit_retention_seconds
         assert catalogue is not None
         if retention == 0:
