@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Engine, event
 
+from sluice_backends.sql.database import open_database
 from sluice_core.access.audit import AuditEntry
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import NotFound, SluiceError
@@ -210,6 +213,45 @@ async def test_the_log_is_filtered(catalogue: Catalogue) -> None:
     last = await catalogue.list_audit(TENANT, 1, first.next_after, narrow)
     assert [one.occurred_at for one in (*first.entries, *last.entries)] == [102, 100]
     assert last.next_after is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [AuditFilter(action="SetQuota"), AuditFilter(subject="ann")],
+    ids=["action", "subject"],
+)
+async def test_rare_entries_are_listed_by_index(
+    catalogue: Catalogue, url: str, wanted: AuditFilter
+) -> None:
+    """The rest of the tenant's log is not read."""
+    common = [replace(ENTRY, occurred_at=100.0 + number) for number in range(2_000)]
+    rare = replace(ENTRY, action="SetQuota", subject="ann", occurred_at=50.0)
+    await catalogue.append_audit([*common, rare])
+    async with open_database(url) as database, database.write() as connection:
+        table = "TABLE audit_log" if connection.dialect.name != "sqlite" else ""
+        await connection.exec_driver_sql(f"ANALYZE {table}")
+    used, sorts = [], []
+
+    def explain(
+        connection: Connection, _: object, statement: str, parameters: Any, *_rest: object
+    ) -> None:
+        if statement.startswith("SELECT") and "audit_log" in statement:
+            how = "FORMAT=TRADITIONAL" if connection.dialect.name != "sqlite" else "QUERY PLAN"
+            plan = connection.exec_driver_sql(f"EXPLAIN {how} {statement}", parameters)
+            for row in plan.mappings():
+                used.append(str(row["key"] if "key" in row else row["detail"]))
+                sorts.append(str(row["Extra"] if "Extra" in row else row["detail"]))
+
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        for after in (None, AuditCursor(2_000.0, 0)):
+            page = await catalogue.list_audit(TENANT, 100, after, wanted)
+            assert list(page.entries) == [rare]
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
+    index = f"ix_audit_log_tenant_{'action' if wanted.action else 'subject'}_occurred_at"
+    assert [index in one for one in used] == [True, True]
+    assert not any("filesort" in one or "TEMP B-TREE" in one for one in sorts)
 
 
 async def test_old_entries_are_purged_in_pages(catalogue: Catalogue) -> None:
