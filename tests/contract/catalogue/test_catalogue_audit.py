@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from sluice_backends.sql.database import open_database
-from sluice_core.access.audit import AuditEntry
+from sluice_core.access.audit import OK, AuditEntry
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.audit import AuditCursor, AuditFilter
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from sluice_core.ports.quotas import Quota
+from sluice_core.uploads.model import MIB, Integrity
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 ANN = Grantee(GranteeKind.SUBJECT, "ann")
@@ -66,7 +67,7 @@ async def test_no_entries_are_appended_without_a_write(catalogue: Catalogue) -> 
 
 
 async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
-    """With the change; a repeat that changes nothing leaves none."""
+    """With the change; a repeat that changes nothing leaves none. Closing a drive grants a role."""
     node = finished_upload("a")
     await catalogue.commit_node(node)
 
@@ -76,7 +77,8 @@ async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
     closed = DrivePolicy(access=Access.GRANTS)
     for _ in range(2):
         await catalogue.create_drive(TENANT, "d", BUCKET, "", DrivePolicy(), audit=named("create"))
-    await catalogue.update_drive(TENANT, "d", closed, owner=ANN, audit=named("update"))
+    for _ in range(2):
+        await catalogue.update_drive(TENANT, "d", closed, owner=ANN, audit=named("update"))
     for role in (Role.READER, Role.READER, Role.OWNER):
         await catalogue.put_grant(TENANT, DRIVE, ANN, role, audit=named(f"grant {role.name}"))
     for _ in range(2):
@@ -89,6 +91,7 @@ async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
     assert await actions(catalogue) == [
         "create",
         "update",
+        "GrantDrive",
         "grant READER",
         "grant OWNER",
         "revoke",
@@ -96,6 +99,87 @@ async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
         "remove",
         "delete",
     ]
+
+
+async def objects(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Return the recorded actions and objects, oldest first."""
+    return [(entry.action, entry.object) for entry in reversed(await log_of(catalogue))]
+
+
+async def test_changed_policy_values_are_recorded(catalogue: Catalogue) -> None:
+    """Whether a drive was closed or opened; not the fields that keep their value."""
+    policies = [
+        DrivePolicy(access=Access.GRANTS, part_bytes=8 * MIB),
+        DrivePolicy(access=Access.GRANTS, integrity=Integrity.CRC),
+        DrivePolicy(read_only=True, storage_class="STANDARD_IA", encryption="aws:kms:key"),
+        DrivePolicy(),
+    ]
+    for policy in policies:
+        await catalogue.update_drive(TENANT, DRIVE, policy, audit=ENTRY)
+    only = frozenset({"read_only"})
+    await catalogue.update_drive(
+        TENANT, DRIVE, DrivePolicy(access=Access.GRANTS, read_only=True), only, audit=ENTRY
+    )
+    assert [named for _, named in await objects(catalogue)] == [
+        f"drive/{DRIVE} access=grants part_bytes=8388608",
+        f"drive/{DRIVE} integrity=crc part_bytes=0",
+        f"drive/{DRIVE} access=tenant encryption=aws:kms:key integrity=sha256_async"
+        " read_only=true storage_class=STANDARD_IA",
+        f"drive/{DRIVE} encryption= read_only=false storage_class=",
+        f"drive/{DRIVE} read_only=true",
+    ]
+
+
+async def test_policy_of_a_new_drive_is_recorded(catalogue: Catalogue) -> None:
+    """As far as it is not the default."""
+    for number, policy in enumerate([DrivePolicy(), DrivePolicy(access=Access.GRANTS)]):
+        await catalogue.create_drive(TENANT, f"d{number}", BUCKET, "", policy, audit=ENTRY)
+    assert [named for _, named in await objects(catalogue)] == [
+        "drive/d0",
+        "drive/d1 access=grants",
+    ]
+
+
+async def test_an_implied_owner_has_an_entry(catalogue: Catalogue) -> None:
+    """Of the same caller and request, once, and none for a role that was there."""
+    closed, opened = DrivePolicy(access=Access.GRANTS), DrivePolicy()
+    for _ in range(2):
+        await catalogue.create_drive(TENANT, "d", BUCKET, "", closed, owner=ANN, audit=ENTRY)
+    granted = ("GrantDrive", "drive/d owner subject:ann")
+    assert await objects(catalogue) == [("Any", "drive/d access=grants"), granted]
+    await catalogue.remove_grant(TENANT, "d", ANN)
+    for policy in (opened, closed, opened, closed):
+        await catalogue.update_drive(TENANT, "d", policy, owner=ANN, audit=ENTRY)
+    assert (await objects(catalogue))[2:] == [
+        ("Any", "drive/d access=tenant"),
+        ("Any", "drive/d access=grants"),
+        granted,
+        ("Any", "drive/d access=tenant"),
+        ("Any", "drive/d access=grants"),
+    ]
+    entries = await log_of(catalogue)
+    assert {(one.subject, one.request_id, one.peer, one.outcome) for one in entries} == {
+        (ENTRY.subject, ENTRY.request_id, ENTRY.peer, OK)
+    }
+
+
+async def test_a_failed_owner_grant_leaves_nothing(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the change nor its entry: all are one transaction."""
+
+    async def fail(*_: object) -> None:
+        raise NotFound("NO_LOG", "The log is gone; restore it.")
+
+    monkeypatch.setattr("sluice_backends.sql.grants.append_entries", fail)
+    closed = DrivePolicy(access=Access.GRANTS)
+    with pytest.raises(NotFound, match="NO_LOG"):
+        await catalogue.create_drive(TENANT, "d", BUCKET, "", closed, owner=ANN, audit=ENTRY)
+    with pytest.raises(NotFound, match="NO_LOG"):
+        await catalogue.update_drive(TENANT, DRIVE, closed, owner=ANN, audit=ENTRY)
+    assert not await log_of(catalogue)
+    assert [drive.name for drive in (await catalogue.list_drives(TENANT, 10, "")).drives] == [DRIVE]
+    assert (await catalogue.get_drive(TENANT, DRIVE)).access is Access.TENANT
 
 
 async def test_a_change_without_an_entry_leaves_none(catalogue: Catalogue) -> None:
