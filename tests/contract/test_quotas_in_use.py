@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
 
 import grpc.aio
 import pytest
@@ -23,6 +25,8 @@ from sluice_repository.rpc.drives import DriveRegistry
 from support.intake import Intake, frames_of, refusal, running_intake
 from support.repository import serving
 from support.roles import DRIVE, TENANT, World, small_world
+
+T = TypeVar("T")
 
 STEP = 1_000
 MINUTE = 60.0
@@ -57,12 +61,15 @@ class Place:
         await self.world.catalogue.set_quota(TENANT, DRIVE, Quota(**limits))
 
     async def put(self, path: str, data: bytes, *, declared: bool = True) -> str:
-        """Upload an object in one chunk, and return the id of the upload."""
-        size = len(data) if declared else None
-        opened = await self.intake.initiate(path, expected_size=size)
-        await self.intake.send(opened.upload_id, 0, data)
-        await self.intake.complete(opened.upload_id, total_chunks=1)
-        return opened.upload_id
+        """Upload an object in one chunk, and return the id of the upload.
+
+        As the SDK does, repeat a call that a busy repository did not answer in time.
+        """
+        fields = {"expected_size": len(data) if declared else None, "request_id": str(uuid4())}
+        upload_id = (await _answered(lambda: self.intake.initiate(path, **fields))).upload_id
+        await _answered(lambda: self.intake.send(upload_id, 0, data))
+        await _answered(lambda: self.intake.complete(upload_id, total_chunks=1))
+        return upload_id
 
     async def settle(self) -> None:
         await self.world.settle(30.0)
@@ -347,6 +354,15 @@ async def test_200_uploads_for_50_store_exactly_50(at: Place, declared: bool) ->
     assert (usage.bytes, usage.nodes) == (sum(stored), len(stored))
     assert len(stored) == 50
     assert len(errors) == 150
+
+
+async def _answered(call: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
 
 
 async def _raised(error: grpc.aio.AioRpcError) -> None:

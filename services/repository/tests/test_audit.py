@@ -124,7 +124,7 @@ async def test_every_change_is_recorded(catalogue: Catalogue, tmp_path: Path) ->
         entries = await log_of(catalogue)
     assert [(entry.action, entry.object) for entry in entries] == [
         ("CreateDrive", "drive/d"),
-        ("UpdateDrive", "drive/d access,read_only"),
+        ("UpdateDrive", "drive/d access=grants read_only=true"),
         ("GrantDrive", "drive/d writer group:staff"),
         ("RevokeDrive", "drive/d group:staff"),
         ("DeleteDrive", "drive/d"),
@@ -167,7 +167,7 @@ async def test_every_refused_change_is_recorded(catalogue: Catalogue, tmp_path: 
     assert [(entry.action, entry.object, entry.outcome) for entry in entries] == [
         ("CreateDrive", "", "MISSING_SCOPE"),
         ("CreateDrive", "drive/d", "BAD_BUCKET"),
-        ("UpdateDrive", "drive/none read_only", "DRIVE_NOT_FOUND"),
+        ("UpdateDrive", "drive/none read_only=false", "DRIVE_NOT_FOUND"),
         ("DeleteDrive", f"drive/{DRIVE}", "DRIVE_NOT_EMPTY"),
         ("GrantDrive", f"drive/{DRIVE} owner group:staff", "NOT_GRANTED"),
         ("RevokeDrive", f"drive/{DRIVE} group:staff", "NOT_GRANTED"),
@@ -181,6 +181,59 @@ async def test_every_refused_change_is_recorded(catalogue: Catalogue, tmp_path: 
     assert [*(entry.outcome for entry in entries), foreign.outcome] == reasons
     assert (foreign.subject, foreign.object) == ("eve", f"node/{node}")
     assert {entry.request_id for entry in entries} == {"r-17"}
+
+
+async def test_a_refused_policy_is_recorded_without_texts(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """What a caller asked for, but no text that is not checked."""
+    bad = pb.DrivePolicy(access=pb.ACCESS_TENANT, storage_class="canary x", encryption="canary")
+    unknown = pb.DrivePolicy(access=99)  # type: ignore[arg-type]
+    mask = FieldMask(paths=["access", "canary", "encryption", "storage_class"])
+    async with running(catalogue, tmp_path) as server:
+        requests = [
+            pb.UpdateDriveRequest(name=DRIVE, policy=bad, update_mask=mask),
+            pb.UpdateDriveRequest(name=DRIVE, policy=unknown),
+            pb.UpdateDriveRequest(name=DRIVE, policy=bad),
+            pb.UpdateDriveRequest(name="canary x", policy=bad),
+        ]
+        reasons = [
+            await refused(server.stub.UpdateDrive(request, metadata=as_(ADMIN)))
+            for request in requests
+        ]
+    entries = await log_of(catalogue)
+    assert [entry.object for entry in entries] == [
+        f"drive/{DRIVE} access=tenant encryption storage_class",
+        f"drive/{DRIVE}",
+        f"drive/{DRIVE} access=tenant drop_location=false encryption integrity=sha256_async"
+        " part_bytes=0 read_only=false require_uniform=false storage_class",
+        "",
+    ]
+    assert [entry.outcome for entry in entries] == reasons
+    assert "canary" not in repr(entries)
+
+
+async def test_the_owner_of_a_closed_drive_is_recorded(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """Creating or closing a drive grants the caller a role; an administrator needs none."""
+    closed = pb.DrivePolicy(access=pb.ACCESS_GRANTS)
+    async with running(catalogue, tmp_path) as server:
+        stub = server.stub
+        for name, who in (("a", ANN), ("b", ADMIN)):
+            create = pb.CreateDriveRequest(name=name, policy=closed)
+            await answered(stub.CreateDrive(create, metadata=as_(who)))
+        update = pb.UpdateDriveRequest(name=DRIVE, policy=closed)
+        await answered(stub.UpdateDrive(update, metadata=as_(ANN)))
+    entries = await log_of(catalogue)
+    assert [(one.subject, one.action, one.object) for one in entries] == [
+        ("ann", "CreateDrive", "drive/a access=grants"),
+        ("ann", "GrantDrive", "drive/a owner subject:ann"),
+        ("boss", "CreateDrive", "drive/b access=grants"),
+        ("ann", "UpdateDrive", f"drive/{DRIVE} access=grants"),
+        ("ann", "GrantDrive", f"drive/{DRIVE} owner subject:ann"),
+    ]
+    assert {one.request_id for one in entries} == {"r-17"}
 
 
 async def test_refused_tokens_belong_to_no_tenant(catalogue: Catalogue, tmp_path: Path) -> None:

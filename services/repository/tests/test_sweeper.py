@@ -8,12 +8,10 @@ import pytest
 
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
-from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import NotFound, PermissionDenied, Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports import ChunkOffer, WorkItem, WorkKind
-from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.catalogue import ObjectIntent
 from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.ids import direct_multipart_id, new_node_id, new_token
@@ -360,37 +358,3 @@ async def test_failing_ready_work_does_not_starve_others_of_hints(
     while delivery := await queue.take(frozenset(WorkKind), "test", 0):
         hinted.add(delivery.item.upload_id)
     assert hinted == ready
-
-
-# ------------------------------------------------------------------ audit log
-
-
-async def test_old_audit_entries_are_deleted_in_pages(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pass deletes a bounded number, the next one continues; younger entries stay."""
-    monkeypatch.setattr(sweeper, "_AUDIT_PAGES", 2)
-    monkeypatch.setattr(sweeper, "PAGE", 3)
-    catalogue = world.catalogue
-    now, day = await catalogue.now(), 24 * HOUR
-    ages = [*(400 * day + number for number in range(7)), 364 * day, 0]
-    await catalogue.append_audit(
-        [AuditEntry(TENANT, "ann", "DeleteNode", occurred_at=now - age) for age in ages]
-    )
-
-    async def count() -> int:
-        return len((await catalogue.list_audit(TENANT, 100, None, AuditFilter())).entries)
-
-    for left in (3, 2, 2):
-        await world.sweeper.sweep()
-        assert await count() == left
-    swept = world.deps.metrics.registry.get_sample_value("sluice_sweeps_total", {"kind": "audit"})
-    assert swept == 7
-
-
-async def test_a_retention_of_zero_keeps_every_entry(world: World) -> None:
-    deps = replace(world.deps, options=replace(world.deps.options, audit_retention_seconds=0))
-    await world.catalogue.append_audit([AuditEntry(TENANT, "ann", "DeleteNode", occurred_at=1.0)])
-    await Sweeper(deps).sweep()
-    page = await world.catalogue.list_audit(TENANT, 100, None, AuditFilter())
-    assert len(page.entries) == 1

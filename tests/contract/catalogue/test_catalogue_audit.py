@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Engine, event
 
-from sluice_core.access.audit import AuditEntry
+from sluice_backends.sql.database import open_database
+from sluice_core.access.audit import OK, AuditEntry
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import NotFound, SluiceError
 from sluice_core.ports.audit import AuditCursor, AuditFilter
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from sluice_core.ports.quotas import Quota
+from sluice_core.uploads.model import MIB, Integrity
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 ANN = Grantee(GranteeKind.SUBJECT, "ann")
@@ -63,7 +67,7 @@ async def test_no_entries_are_appended_without_a_write(catalogue: Catalogue) -> 
 
 
 async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
-    """With the change; a repeat that changes nothing leaves none."""
+    """With the change; a repeat that changes nothing leaves none. Closing a drive grants a role."""
     node = finished_upload("a")
     await catalogue.commit_node(node)
 
@@ -73,7 +77,8 @@ async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
     closed = DrivePolicy(access=Access.GRANTS)
     for _ in range(2):
         await catalogue.create_drive(TENANT, "d", BUCKET, "", DrivePolicy(), audit=named("create"))
-    await catalogue.update_drive(TENANT, "d", closed, owner=ANN, audit=named("update"))
+    for _ in range(2):
+        await catalogue.update_drive(TENANT, "d", closed, owner=ANN, audit=named("update"))
     for role in (Role.READER, Role.READER, Role.OWNER):
         await catalogue.put_grant(TENANT, DRIVE, ANN, role, audit=named(f"grant {role.name}"))
     for _ in range(2):
@@ -86,6 +91,7 @@ async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
     assert await actions(catalogue) == [
         "create",
         "update",
+        "GrantDrive",
         "grant READER",
         "grant OWNER",
         "revoke",
@@ -93,6 +99,87 @@ async def test_each_change_leaves_one_entry(catalogue: Catalogue) -> None:
         "remove",
         "delete",
     ]
+
+
+async def objects(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Return the recorded actions and objects, oldest first."""
+    return [(entry.action, entry.object) for entry in reversed(await log_of(catalogue))]
+
+
+async def test_changed_policy_values_are_recorded(catalogue: Catalogue) -> None:
+    """Whether a drive was closed or opened; not the fields that keep their value."""
+    policies = [
+        DrivePolicy(access=Access.GRANTS, part_bytes=8 * MIB),
+        DrivePolicy(access=Access.GRANTS, integrity=Integrity.CRC),
+        DrivePolicy(read_only=True, storage_class="STANDARD_IA", encryption="aws:kms:key"),
+        DrivePolicy(),
+    ]
+    for policy in policies:
+        await catalogue.update_drive(TENANT, DRIVE, policy, audit=ENTRY)
+    only = frozenset({"read_only"})
+    await catalogue.update_drive(
+        TENANT, DRIVE, DrivePolicy(access=Access.GRANTS, read_only=True), only, audit=ENTRY
+    )
+    assert [named for _, named in await objects(catalogue)] == [
+        f"drive/{DRIVE} access=grants part_bytes=8388608",
+        f"drive/{DRIVE} integrity=crc part_bytes=0",
+        f"drive/{DRIVE} access=tenant encryption=aws:kms:key integrity=sha256_async"
+        " read_only=true storage_class=STANDARD_IA",
+        f"drive/{DRIVE} encryption= read_only=false storage_class=",
+        f"drive/{DRIVE} read_only=true",
+    ]
+
+
+async def test_policy_of_a_new_drive_is_recorded(catalogue: Catalogue) -> None:
+    """As far as it is not the default."""
+    for number, policy in enumerate([DrivePolicy(), DrivePolicy(access=Access.GRANTS)]):
+        await catalogue.create_drive(TENANT, f"d{number}", BUCKET, "", policy, audit=ENTRY)
+    assert [named for _, named in await objects(catalogue)] == [
+        "drive/d0",
+        "drive/d1 access=grants",
+    ]
+
+
+async def test_an_implied_owner_has_an_entry(catalogue: Catalogue) -> None:
+    """Of the same caller and request, once, and none for a role that was there."""
+    closed, opened = DrivePolicy(access=Access.GRANTS), DrivePolicy()
+    for _ in range(2):
+        await catalogue.create_drive(TENANT, "d", BUCKET, "", closed, owner=ANN, audit=ENTRY)
+    granted = ("GrantDrive", "drive/d owner subject:ann")
+    assert await objects(catalogue) == [("Any", "drive/d access=grants"), granted]
+    await catalogue.remove_grant(TENANT, "d", ANN)
+    for policy in (opened, closed, opened, closed):
+        await catalogue.update_drive(TENANT, "d", policy, owner=ANN, audit=ENTRY)
+    assert (await objects(catalogue))[2:] == [
+        ("Any", "drive/d access=tenant"),
+        ("Any", "drive/d access=grants"),
+        granted,
+        ("Any", "drive/d access=tenant"),
+        ("Any", "drive/d access=grants"),
+    ]
+    entries = await log_of(catalogue)
+    assert {(one.subject, one.request_id, one.peer, one.outcome) for one in entries} == {
+        (ENTRY.subject, ENTRY.request_id, ENTRY.peer, OK)
+    }
+
+
+async def test_a_failed_owner_grant_leaves_nothing(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the change nor its entry: all are one transaction."""
+
+    async def fail(*_: object) -> None:
+        raise NotFound("NO_LOG", "The log is gone; restore it.")
+
+    monkeypatch.setattr("sluice_backends.sql.grants.append_entries", fail)
+    closed = DrivePolicy(access=Access.GRANTS)
+    with pytest.raises(NotFound, match="NO_LOG"):
+        await catalogue.create_drive(TENANT, "d", BUCKET, "", closed, owner=ANN, audit=ENTRY)
+    with pytest.raises(NotFound, match="NO_LOG"):
+        await catalogue.update_drive(TENANT, DRIVE, closed, owner=ANN, audit=ENTRY)
+    assert not await log_of(catalogue)
+    assert [drive.name for drive in (await catalogue.list_drives(TENANT, 10, "")).drives] == [DRIVE]
+    assert (await catalogue.get_drive(TENANT, DRIVE)).access is Access.TENANT
 
 
 async def test_a_change_without_an_entry_leaves_none(catalogue: Catalogue) -> None:
@@ -212,6 +299,45 @@ async def test_the_log_is_filtered(catalogue: Catalogue) -> None:
     assert last.next_after is None
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [AuditFilter(action="SetQuota"), AuditFilter(subject="ann")],
+    ids=["action", "subject"],
+)
+async def test_rare_entries_are_listed_by_index(
+    catalogue: Catalogue, url: str, wanted: AuditFilter
+) -> None:
+    """The rest of the tenant's log is not read."""
+    common = [replace(ENTRY, occurred_at=100.0 + number) for number in range(2_000)]
+    rare = replace(ENTRY, action="SetQuota", subject="ann", occurred_at=50.0)
+    await catalogue.append_audit([*common, rare])
+    async with open_database(url) as database, database.write() as connection:
+        table = "TABLE audit_log" if connection.dialect.name != "sqlite" else ""
+        await connection.exec_driver_sql(f"ANALYZE {table}")
+    used, sorts = [], []
+
+    def explain(
+        connection: Connection, _: object, statement: str, parameters: Any, *_rest: object
+    ) -> None:
+        if statement.startswith("SELECT") and "audit_log" in statement:
+            how = "FORMAT=TRADITIONAL" if connection.dialect.name != "sqlite" else "QUERY PLAN"
+            plan = connection.exec_driver_sql(f"EXPLAIN {how} {statement}", parameters)
+            for row in plan.mappings():
+                used.append(str(row["key"] if "key" in row else row["detail"]))
+                sorts.append(str(row["Extra"] if "Extra" in row else row["detail"]))
+
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        for after in (None, AuditCursor(2_000.0, 0)):
+            page = await catalogue.list_audit(TENANT, 100, after, wanted)
+            assert list(page.entries) == [rare]
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
+    index = f"ix_audit_log_tenant_{'action' if wanted.action else 'subject'}_occurred_at"
+    assert [index in one for one in used] == [True, True]
+    assert not any("filesort" in one or "TEMP B-TREE" in one for one in sorts)
+
+
 async def test_old_entries_are_purged_in_pages(catalogue: Catalogue) -> None:
     """The oldest first, of all tenants."""
     for number in range(5):
@@ -223,6 +349,14 @@ async def test_old_entries_are_purged_in_pages(catalogue: Catalogue) -> None:
     assert await catalogue.purge_audit(104.0, 3) == 1
     assert await catalogue.purge_audit(104.0, 3) == 0
     assert [entry.occurred_at for entry in await log_of(catalogue, "rival")] == [104]
+
+
+async def test_concurrent_purges_count_each_entry_once(catalogue: Catalogue) -> None:
+    entries = [replace(ENTRY, occurred_at=100.0 + number) for number in range(40)]
+    await catalogue.append_audit(entries)
+    purged = await asyncio.gather(*(catalogue.purge_audit(200.0, 10) for _ in range(4)))
+    assert sum(purged) == 40 - len(await log_of(catalogue))
+    assert max(purged) == 10
 
 
 async def test_overlong_texts_are_cut(catalogue: Catalogue) -> None:

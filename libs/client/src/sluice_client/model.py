@@ -154,7 +154,8 @@ class Grant:
 class AuditEntry:
     """A change that was made or refused. `outcome`: "OK", or the reason of the refusal.
 
-    `object`: `drive/NAME` or `node/ID`, for a grant followed by the role and its receiver. `peer`:
+    `object`: `drive/NAME` or `node/ID`, for a grant followed by the role and its receiver, for a
+    policy by its new values (`access=grants`). `peer`:
     host of the caller. `count`: equal refusals that the entry stands for.
     """
 

@@ -12,8 +12,10 @@ from structlog.testing import capture_logs
 
 from sluice_common.security import audit
 from sluice_common.security.audit import (
+    MAX_CALLER_ENTRIES,
     MAX_DETAILED,
     MAX_ENTRIES,
+    MAX_TENANT_ENTRIES,
     RefusalBatch,
     log_refusals,
     writing_refusals,
@@ -109,11 +111,39 @@ def test_a_full_batch_drops_and_counts() -> None:
     dropped = Dropped()
     batch = RefusalBatch(dropped)
     for number in range(MAX_ENTRIES + 5):
-        batch.add(replace(REFUSED, subject=f"s{number}", count=2))
-    batch.add(replace(REFUSED, subject="s1"))  # it has its entry
+        batch.add(replace(REFUSED, tenant=f"t{number}", count=2))
+    batch.add(replace(REFUSED, tenant="t1"))  # it has its entry
     entries = batch.take()
     assert (len(entries), dropped.count) == (MAX_ENTRIES, 10)
     assert entries[1].count == 3
+
+
+def test_one_tenant_leaves_room_for_the_others() -> None:
+    """However many subjects it has. Each refusal of its own that is missing is counted."""
+    dropped = Dropped()
+    batch = RefusalBatch(dropped)
+    for number in range(MAX_ENTRIES):
+        batch.add(replace(REFUSED, subject=f"s{number}", count=2))
+    batch.add(replace(REFUSED, tenant="rival"))
+    entries = batch.take()
+    assert [entry.tenant for entry in entries] == ["acme"] * MAX_TENANT_ENTRIES + ["rival"]
+    assert dropped.count == 2 * (MAX_ENTRIES - MAX_TENANT_ENTRIES)
+    batch.add(REFUSED)
+    assert batch.take() == [REFUSED], "the next batch has room again"
+
+
+def test_one_caller_leaves_room_for_its_tenant() -> None:
+    """Whatever reasons it is refused for."""
+    dropped = Dropped()
+    batch = RefusalBatch(dropped)
+    for number in range(MAX_ENTRIES):
+        batch.add(replace(REFUSED, outcome=f"REASON_{number}"))
+    batch.add(replace(REFUSED, subject="bob"))
+    entries = batch.take()
+    assert [entry.subject for entry in entries] == ["ann"] * MAX_CALLER_ENTRIES + ["bob"]
+    assert dropped.count == MAX_ENTRIES - MAX_CALLER_ENTRIES
+    batch.add(REFUSED)
+    assert batch.take() == [REFUSED], "the next batch has room again"
 
 
 async def test_refusals_are_written_while_it_runs() -> None:

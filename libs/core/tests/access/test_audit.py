@@ -7,6 +7,7 @@ import pytest
 from sluice_core.access.actions import Action
 from sluice_core.access.audit import (
     AUDITED,
+    MAX_OBJECT_CHARACTERS,
     AuditEntry,
     Trail,
     audited,
@@ -14,9 +15,12 @@ from sluice_core.access.audit import (
     drive_object,
     grant_object,
     node_object,
+    policy_object,
 )
-from sluice_core.access.grants import Grantee, GranteeKind, Role
+from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.access.principal import Principal, set_principal
+from sluice_core.ports.catalogue import POLICY_FIELDS, DrivePolicy
+from sluice_core.uploads.model import Integrity
 
 UPLOADS = {
     Action.INITIATE_UPLOAD,
@@ -59,6 +63,28 @@ def test_invalid_names_are_left_out(name: str) -> None:
     assert drive_object(name, "read_only") == ""
     assert grant_object(name, Grantee(GranteeKind.GROUP, "staff"), Role.READER) == ""
     assert node_object(f"{name} ") == ""
+
+
+def test_policies_name_fields_and_values() -> None:
+    values = {"read_only": True, "access": Access.GRANTS, "encryption": None, "storage_class": ""}
+    assert policy_object("d", values) == (
+        "drive/d access=grants encryption read_only=true storage_class="
+    )
+    assert policy_object("d", {}) == "drive/d"
+    assert policy_object("a b", values) == ""
+
+
+def test_every_policy_fits_into_an_object() -> None:
+    """With the longest valid name and values, so that no field is cut off."""
+    policy = DrivePolicy(
+        integrity=Integrity.SHA256_BEFORE_VISIBLE,
+        part_bytes=2**64 - 1,
+        storage_class="S" * 64,
+        encryption="e" * 255,
+    )
+    named = policy_object("d" * 63, {field: getattr(policy, field) for field in POLICY_FIELDS})
+    assert len(named) <= MAX_OBJECT_CHARACTERS
+    assert named.endswith(f"storage_class={'S' * 64}")
 
 
 def test_grants_name_role_and_receiver() -> None:

@@ -83,9 +83,10 @@ class SqlAudit(SqlFamily):
     async def purge_audit(self, connection: AsyncConnection, older_than: float, limit: int) -> int:
         parameters = {"p_before": older_than, "p_limit": limit}
         row_ids = (await connection.execute(_OLDEST, parameters)).scalars().all()
-        if row_ids:
-            await connection.execute(_PURGE, {"p_row_ids": list(row_ids)})
-        return len(row_ids)
+        if not row_ids:
+            return 0
+        # Another sweeper may have deleted some of them meanwhile.
+        return (await connection.execute(_PURGE, {"p_row_ids": list(row_ids)})).rowcount
 
 
 async def append_entries(

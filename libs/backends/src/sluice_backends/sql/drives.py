@@ -29,7 +29,8 @@ from sluice_backends.sql.quotas import drop_quota
 from sluice_backends.sql.rows import drive_columns, drive_of
 from sluice_backends.sql.schema import MAX_KEY_BYTES, Exact, drive_grants, drives, paths, quotas
 from sluice_backends.sql.usage import TENANT_ROW, drop_usage
-from sluice_core.access.audit import AuditEntry
+from sluice_core.access.actions import Action
+from sluice_core.access.audit import AuditEntry, grant_object, policy_object
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import AlreadyExists, FailedPrecondition
 from sluice_core.ports.catalogue import POLICY_FIELDS, Drive, DrivePage, DrivePolicy
@@ -122,10 +123,11 @@ class SqlDrives(SqlFamily):
         )
         row = await find_drive(connection, tenant, name)
         drive = drive_of(row)
-        if created and owner is not None:
-            await put_grant(self._db, connection, row.drive_id, owner, Role.OWNER)
         if created:
-            await append_entries(self._db, connection, audit)
+            entry = _policy_entry(audit, name, DrivePolicy(), policy)
+            await append_entries(self._db, connection, entry)
+        if created and owner is not None:
+            await self._put_owner(connection, row.drive_id, name, owner, audit)
         requested = (bucket, key_prefix, policy)
         if not created and (drive.bucket, drive.key_prefix, drive.policy) != requested:
             raise AlreadyExists(
@@ -192,12 +194,31 @@ class SqlDrives(SqlFamily):
             update(drives).where(drives.c.drive_id == row.drive_id),
             {**changes, "updated_at": self._db.clock()},
         )
-        changed = drive_of(await find_drive(connection, tenant, name))
-        was_open = drive_of(row).access is Access.TENANT
+        former, changed = drive_of(row), drive_of(await find_drive(connection, tenant, name))
+        if changed.policy != former.policy:
+            entry = _policy_entry(audit, name, former.policy, changed.policy)
+            await append_entries(self._db, connection, entry)
+        was_open = former.access is Access.TENANT
         if owner is not None and was_open and changed.access is Access.GRANTS:
-            await put_grant(self._db, connection, row.drive_id, owner, Role.OWNER)
-        await append_entries(self._db, connection, audit)
+            await self._put_owner(connection, row.drive_id, name, owner, audit)
         return changed
+
+    async def _put_owner(
+        self,
+        connection: AsyncConnection,
+        drive_id: int,
+        name: str,
+        owner: Grantee,
+        audit: AuditEntry | None,
+    ) -> None:
+        """Insert the grant that a change implies, with an entry like that of GrantDrive."""
+        if audit is not None:
+            audit = replace(
+                audit,
+                action=Action.GRANT_DRIVE.value,
+                object=grant_object(name, owner, Role.OWNER),
+            )
+        await put_grant(self._db, connection, drive_id, owner, Role.OWNER, audit)
 
     @transaction
     async def delete_drive(
@@ -227,3 +248,14 @@ class SqlDrives(SqlFamily):
             {"name": f"{_TOMBSTONE_MARK}{row.drive_id}", "deleted_at": now, "updated_at": now},
         )
         await append_entries(self._db, connection, audit)
+
+
+def _policy_entry(
+    audit: AuditEntry | None, name: str, former: DrivePolicy, policy: DrivePolicy
+) -> AuditEntry | None:
+    """Return the entry with what differs from the former policy as its object."""
+    if audit is None:
+        return None
+    values = {field: getattr(policy, field) for field in POLICY_FIELDS}
+    changed = {field: value for field, value in values.items() if value != getattr(former, field)}
+    return replace(audit, object=policy_object(name, changed))

@@ -21,6 +21,10 @@ MAX_DETAILED: Final = 8
 more entry, without object and peer."""
 MAX_ENTRIES: Final = 1_000
 """Entries of one batch; refusals beyond are dropped and counted."""
+MAX_TENANT_ENTRIES: Final = 200
+"""Those of one tenant, so that it cannot use up the batch of all."""
+MAX_CALLER_ENTRIES: Final = 100
+"""Those of one caller, so that it cannot use up the entries of its tenant."""
 _LAST_WRITE_SECONDS: Final = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -48,13 +52,16 @@ class RefusalBatch:
 
     A flood costs a bounded number of entries: one caller's refusals for one reason take at most
     `MAX_DETAILED` entries with object and peer and one without. Refused tokens have no caller: all
-    of one reason count as one.
+    of one reason count as one. Nobody can crowd out the refusals of others: a caller and a tenant
+    have bounds of their own within that of the batch.
     """
 
     def __init__(self, dropped: DropCounter) -> None:
         self._dropped = dropped.inc
         self._entries: dict[tuple[_Group, str, str], AuditEntry] = {}
         self._detailed: Counter[_Group] = Counter()
+        self._of_tenant: Counter[str] = Counter()
+        self._of_caller: Counter[tuple[str, str]] = Counter()
 
     def add(self, refused: AuditEntry) -> None:
         group = (refused.tenant, refused.subject, refused.action, refused.outcome)
@@ -65,11 +72,20 @@ class RefusalBatch:
         known = self._entries.get(key)
         if known is not None:
             self._entries[key] = replace(known, count=known.count + refused.count)
-        elif len(self._entries) >= MAX_ENTRIES:
+        elif self._is_full(refused.tenant, refused.subject):
             self._dropped(refused.count)
         else:
             self._entries[key] = refused
             self._detailed[group] += 1
+            self._of_tenant[refused.tenant] += 1
+            self._of_caller[refused.tenant, refused.subject] += 1
+
+    def _is_full(self, tenant: str, subject: str) -> bool:
+        return (
+            len(self._entries) >= MAX_ENTRIES
+            or self._of_tenant[tenant] >= MAX_TENANT_ENTRIES
+            or self._of_caller[tenant, subject] >= MAX_CALLER_ENTRIES
+        )
 
     def put_back(self, entries: Iterable[AuditEntry]) -> None:
         """Take entries that were not written."""
@@ -79,8 +95,8 @@ class RefusalBatch:
     def take(self) -> list[AuditEntry]:
         """Return all entries, oldest first, and forget them."""
         taken = list(self._entries.values())
-        self._entries.clear()
-        self._detailed.clear()
+        for bounded in (self._entries, self._detailed, self._of_tenant, self._of_caller):
+            bounded.clear()
         return taken
 
 

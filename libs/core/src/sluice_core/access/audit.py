@@ -41,16 +41,18 @@ MAX_OBJECT_CHARACTERS: Final = 512
 MAX_SUBJECT_CHARACTERS: Final = 255
 MAX_PEER_CHARACTERS: Final = 64
 MAX_OUTCOME_CHARACTERS: Final = 64
+MAX_VALUE_CHARACTERS: Final = 128
+"""Of a policy's field. All fields of a policy fit into an object, the drive's name included."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One entry of the log. It names no person but the subject, and holds no part of a token.
 
-    `object`: `drive/NAME` or `node/ID`, with the receiver of a role, or `tenant` for its quota;
-    empty when none was named validly. `peer`: host of the caller, without its port. `count`: equal
-    refusals that this entry stands for. `occurred_at`: Unix seconds, None for the time of the
-    transaction.
+    `object`: `drive/NAME` or `node/ID`, with the receiver of a role or the values of a policy, or
+    `tenant` for its quota; empty when none was named validly. `peer`: host of the caller, without
+    its port. `count`: equal refusals that this entry stands for. `occurred_at`: Unix seconds, None
+    for the time of the transaction.
     """
 
     tenant: str
@@ -120,6 +122,23 @@ def drive_object(name: str, detail: str = "") -> str:
     except InvalidArgument:
         return ""
     return f"drive/{name} {detail}".rstrip()
+
+
+def policy_object(name: str, values: Mapping[str, object]) -> str:
+    """Return the object of a policy: the drive, and fields of the policy with their values.
+
+    Args:
+        values: by field; None for a field whose value is left out. Longer ones are cut.
+    """
+    listed = (
+        field if value is None else f"{field}={_value_of(value)}"
+        for field, value in sorted(values.items())
+    )
+    return drive_object(name, " ".join(listed))
+
+
+def _value_of(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)[:MAX_VALUE_CHARACTERS]
 
 
 def quota_object(drive: str, limits: Mapping[str, int]) -> str:

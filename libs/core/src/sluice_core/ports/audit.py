@@ -53,6 +53,7 @@ class AuditCatalogue(Protocol):
     async def purge_audit(self, older_than: float, limit: int) -> int:
         """Delete the oldest entries before this time (of `now`); return how many.
 
-        Of all tenants.
+        Of all tenants. Fewer than `limit` means that none is left, or that a concurrent call
+        deletes the same ones.
         """
         ...

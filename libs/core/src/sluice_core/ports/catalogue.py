@@ -160,7 +160,8 @@ class DriveCatalogue(Protocol):
         audit: AuditEntry | None = None,
     ) -> Drive:
         """Create a drive; raise `AlreadyExists` DRIVE_EXISTS for a different one of this name.
-        `owner` gets the role OWNER on a new drive, in the same transaction.
+        `owner` gets the role OWNER on a new drive, in the same transaction. `audit` gets what
+        differs from the default policy as its object, and that grant an entry of its own.
         """
         ...
 
@@ -201,7 +202,8 @@ class DriveCatalogue(Protocol):
         """Set these fields of the drive's policy, all of them by default.
 
         `owner` gets the role OWNER, in the same transaction, if this call closes a drive that was
-        open to the tenant.
+        open to the tenant. `audit` gets the new values of what changes as its object, and that
+        grant an entry of its own. No-op in the log if nothing changes.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -16,6 +17,7 @@ from sluice_core.ports.quotas import UsageDifference
 from sluice_core.uploads.model import UploadSnapshot
 from sluice_repository.deps import RepositoryDeps
 from sluice_repository.metrics import RepositoryMetrics
+from sluice_repository.roles import audit_retention
 from sluice_repository.roles.cleanup import Cleaner
 from sluice_repository.work.due_items import PAGE, walk
 from sluice_repository.work.guard import guarded
@@ -26,8 +28,6 @@ _EXPIRY_PAGE = 5_000
 """Uploads per call. A page of newly seen uploads hides those behind it for a grace period."""
 _CLEARED_SECONDS = 7 * 24 * 3600.0
 """Retention of cleared intents: no commit is expected this long after its upload's clean-up."""
-_AUDIT_PAGES = 50
-"""Pages of the audit log that one pass deletes; the next one continues."""
 _CHANGES_PAGE = 1_000
 _LEFTOVER_TOKENS = 1_000
 _LEFTOVER_CALLS = 20
@@ -58,24 +58,39 @@ class Sweeper:
         What grows with the catalogue runs apart, so that it delays no recovery.
         """
 
-        async def repeat(kinds: Kinds) -> None:
+        async def repeat(kinds: Kinds, full_pass: float = math.inf) -> None:
             while not stop.is_set():
-                await self._sweep(kinds)
-                await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
+                if await self._sweep(kinds) < full_pass:
+                    await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
 
         async with asyncio.TaskGroup() as group:
             for kinds in (self._recovery(), self._accounts(), self._reconciliation()):
                 group.create_task(repeat(kinds))
+            group.create_task(repeat(self._retention(), audit_retention.FULL_PASS))
 
     async def sweep(self) -> None:
         """Do every kind once."""
-        await self._sweep({**self._recovery(), **self._accounts(), **self._reconciliation()})
+        await self._sweep(
+            {
+                **self._recovery(),
+                **self._accounts(),
+                **self._reconciliation(),
+                **self._retention(),
+            }
+        )
 
-    async def _sweep(self, kinds: Kinds) -> None:
-        """Do one pass. A kind that fails is logged and counted; the other kinds still run."""
+    async def _sweep(self, kinds: Kinds) -> int:
+        """Do one pass and return how much it did.
+
+        A kind that fails is logged and counted; the other kinds still run.
+        """
+        total = 0
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
-                self._deps.metrics.ledger.sweeps.labels(kind).inc(await sweep_kind())
+                done = await sweep_kind()
+                self._deps.metrics.ledger.sweeps.labels(kind).inc(done)
+                total += done
+        return total
 
     def _recovery(self) -> Kinds:
         """Return what ends within seconds.
@@ -99,7 +114,6 @@ class Sweeper:
         if self._deps.catalogue is None:
             return {}
         return {
-            "audit": self._purge_audit,
             "reservations": self._check_reservations,
             "usage": self._fold_usage,
         }
@@ -107,6 +121,12 @@ class Sweeper:
     def _reconciliation(self) -> Kinds:
         """Return what grows with the nodes: one drive may take many seconds."""
         return {} if self._deps.catalogue is None else {"reconciled": self._reconcile_usage}
+
+    def _retention(self) -> Kinds:
+        """Return what grows with the audited calls: a shorter retention may make millions due."""
+        if self._deps.catalogue is None:
+            return {}
+        return {"audit": partial(audit_retention.purge_audit, self._deps)}
 
     async def _requeue(self) -> int:
         """Enqueue hints at all ready work; hints may have been lost with a process (rule 15)."""
@@ -212,21 +232,6 @@ class Sweeper:
             partial(self._attempt, "deletions", self._cleaner.delete_object),
             lambda deletion: deletion.deletion_id,
         )
-
-    async def _purge_audit(self) -> int:
-        """Delete entries of the audit log that are older than its retention."""
-        catalogue, retention = self._deps.catalogue, self._deps.options.audit_retention_seconds
-        assert catalogue is not None
-        if retention == 0:
-            return 0
-        before = await catalogue.now() - retention
-        done = 0
-        for _ in range(_AUDIT_PAGES):
-            purged = await catalogue.purge_audit(before, PAGE)
-            done += purged
-            if purged < PAGE:
-                break
-        return done
 
     async def _check_reservations(self) -> int:
         """Release reservations of uploads that are unknown or ended; the clean-up missed them."""

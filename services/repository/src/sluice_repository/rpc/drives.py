@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from sluice_core.access.actions import Action
-from sluice_core.access.audit import AuditEntry, audited, drive_object
+from sluice_core.access.audit import AuditEntry, audited, drive_object, policy_object
 from sluice_core.access.grants import Grantee
 from sluice_core.errors import AlreadyExists, InvalidArgument, NotFound
 from sluice_core.ports.catalogue import (
@@ -186,10 +186,16 @@ class DriveRegistry:
         )
 
 
-def policy_object(name: str, fields: Collection[str]) -> str:
-    """Return the object of an update for the audit log: the drive and the fields of its policy."""
-    known = sorted(POLICY_FIELDS.intersection(fields))
-    return drive_object(name, ",".join(known))
+def requested_policy_object(name: str, policy: DrivePolicy, fields: Collection[str]) -> str:
+    """Return the object of an update that is not checked yet, for its refusal.
+
+    Texts are left out: a caller may send anything. The entry of a successful update names the
+    fields that changed.
+    """
+    requested = {field: getattr(policy, field) for field in POLICY_FIELDS.intersection(fields)}
+    return policy_object(
+        name, {field: None if type(one) is str else one for field, one in requested.items()}
+    )
 
 
 def _check_bucket(bucket: str) -> str:

@@ -12,7 +12,7 @@ from sluice_core.errors import InvalidArgument, NotFound
 from sluice_core.ports import LifecycleLedger
 from sluice_core.ports.catalogue import Catalogue
 from sluice_core.ports.quotas import Quota, Usage
-from sluice_core.uploads.model import MAX_OBJECT_BYTES
+from sluice_core.uploads.model import MAX_OBJECT_BYTES, UploadOwner
 from sluice_core.uploads.names import check_drive_name, check_upload_id
 from sluice_repository.rpc.access import DriveGuard
 
@@ -58,44 +58,46 @@ class QuotaRegistry:
         The caller may write to the upload, or is about to open it. Raise `ResourceExhausted`
         QUOTA_EXCEEDED.
         """
-        check_upload_id(upload_id)
+        owner = await self._owner_of(principal, drive, upload_id)
         if not 0 <= size <= MAX_OBJECT_BYTES:
             raise InvalidArgument(
                 "BAD_RESERVATION", f"Reserve 0 to {MAX_OBJECT_BYTES} bytes.", field="bytes"
             )
-        await self._check_upload(principal, Action.RESERVE_QUOTA, drive, upload_id)
+        action = Action.RESERVE_QUOTA
+        if owner is not None and owner.drive != drive:
+            Decision(action, Refusal.NOT_GRANTED).enforce()
+        subject = principal.subject if owner is None else owner.subject
+        await self._guard.check(principal, action, drive, upload_subject=subject)
         return await self._catalogue.reserve(principal.tenant, drive, upload_id, size)
 
     async def release(self, principal: Principal, drive: str, upload_id: str) -> None:
         """Give the room of an upload in this drive back. Idempotent.
 
         The caller may write to the upload, or was about to open it. At worst the room of an own
-        open upload is lost with it: its commit then needs room anew.
+        open upload is lost with it: its commit then needs room anew. Room in another drive than the
+        upload's belongs to no upload, and is left by a request that did not open it.
         """
-        check_upload_id(upload_id)
-        await self._check_upload(principal, Action.RELEASE_QUOTA, drive, upload_id)
+        action = Action.RELEASE_QUOTA
+        owner = await self._owner_of(principal, drive, upload_id)
+        subject = owner.subject if owner and owner.drive == drive else principal.subject
+        await self._guard.check(principal, action, drive, upload_subject=subject)
         await self._catalogue.release(principal.tenant, upload_id, drive)
 
-    async def _check_upload(
-        self, principal: Principal, action: Action, drive: str, upload_id: str
-    ) -> None:
-        """Check that the caller may write to the upload, and that it is in this drive.
+    async def _owner_of(
+        self, principal: Principal, drive: str, upload_id: str
+    ) -> UploadOwner | None:
+        """Return the owner of an upload; None for one that is unknown, or of another tenant.
 
-        An upload that is unknown, or of another tenant, counts as the caller's own: it is not
-        opened yet. The sweeper releases the reservation if it never is.
+        Such an upload counts as the caller's own: it is not opened yet. The sweeper releases the
+        reservation if it never is.
         """
         check_drive_name(drive)
-        subject = principal.subject
+        check_upload_id(upload_id)
         try:
             owner = await self._ledger.owner_of(upload_id)
         except NotFound:
-            pass
-        else:
-            if owner.tenant == principal.tenant:
-                subject = owner.subject
-                if owner.drive != drive:
-                    Decision(action, Refusal.NOT_GRANTED).enforce()
-        await self._guard.check(principal, action, drive, upload_subject=subject)
+            return None
+        return owner if owner.tenant == principal.tenant else None
 
     async def _check(self, principal: Principal, action: Action, drive: str) -> None:
         if drive:

@@ -49,7 +49,7 @@ from sluice_repository.rpc.convert import (
     whole_seconds,
 )
 from sluice_repository.rpc.drive_deletion import DriveDeleter
-from sluice_repository.rpc.drives import DriveRegistry, policy_object
+from sluice_repository.rpc.drives import DriveRegistry, requested_policy_object
 from sluice_repository.rpc.node_reading import DEFAULT_DOWNLOAD_URL_SECONDS, NodeReader
 from sluice_repository.rpc.nodes import NodeLocator, NodeRegistry, as_content, object_of
 from sluice_repository.rpc.quotas import QuotaRegistry
@@ -141,9 +141,10 @@ class RepositoryRpc(RepositoryServiceServicer):
     async def UpdateDrive(
         self, request: pb.UpdateDriveRequest, context: Context
     ) -> pb.UpdateDriveResponse:
-        fields = policy_fields_of(request)
-        audit = audited(Action.UPDATE_DRIVE, policy_object(request.name, fields))
+        audited(Action.UPDATE_DRIVE, drive_object(request.name))
         principal, policy = current_principal(), policy_of(request.policy)
+        fields = policy_fields_of(request)
+        audit = audited(Action.UPDATE_DRIVE, requested_policy_object(request.name, policy, fields))
         await self._guard.check(
             principal, Action.UPDATE_DRIVE, check_drive_name(request.name, "name")
         )

@@ -297,6 +297,8 @@ audit_log = Table(
     Column("occurrences", BigInteger, nullable=False),
     Index(None, "tenant", "occurred_at"),
     Index(None, "tenant", "subject", "occurred_at"),
+    # The entries of a rare action, without the rest of the tenant's log.
+    Index(None, "tenant", "action", "occurred_at"),
     sqlite_autoincrement=True,
     **OPTIONS,
 )

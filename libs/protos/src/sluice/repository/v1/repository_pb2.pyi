@@ -1415,8 +1415,8 @@ class AuditEntry(_message.Message):
     action: _builtins.str
     """The name of the RPC, e.g. "DeleteNode"; "Authenticate" for a refused token."""
     object: _builtins.str
-    """"drive/NAME" or "node/ID", for a grant followed by the role and its receiver; empty if the
-    call named none validly.
+    """"drive/NAME" or "node/ID", for a grant followed by the role and its receiver, for a policy by
+    its new values ("access=grants"); empty if the call named none validly.
     """
     outcome: _builtins.str
     """"OK", or the reason of the refusal, e.g. "NOT_GRANTED"."""

@@ -44,6 +44,9 @@ def upgrade() -> None:
     create_index(
         "ix_audit_log_tenant_subject_occurred_at", "audit_log", ["tenant", "subject", "occurred_at"]
     )
+    create_index(
+        "ix_audit_log_tenant_action_occurred_at", "audit_log", ["tenant", "action", "occurred_at"]
+    )
 
 
 def downgrade() -> None:
