@@ -21,7 +21,7 @@ RATE_LIMITED: Final = "RATE_LIMITED"
 
 LONGEST_WAIT_SECONDS: Final = 10.0
 """Longest wait for bytes that are charged already. It bounds the debt of a bucket, and what a
-caller who gives up while waiting has charged in vain."""
+caller who gives up while waiting has paid for nothing."""
 
 _NOTICE_SECONDS: Final = 15.0
 """Interval at which a delayed stream is notified again: well within the patience of clients."""

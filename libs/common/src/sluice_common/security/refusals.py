@@ -42,7 +42,7 @@ class TokenRefused(Exception):
         self.check = check
 
     def to_error(self) -> Unauthenticated:
-        """Return the error for the caller; only an expired token is told from other bad ones."""
+        """Return the error for the caller; only an expired token is distinguished."""
         return token_expired() if self.check is Check.EXPIRED else _bad_token()
 
 

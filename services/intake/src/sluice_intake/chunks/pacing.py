@@ -82,10 +82,8 @@ class TenantPacing:
             pace = _Pace(now, now)
         pace.delayed_at = now
         self._paces[tenant] = pace
-        for other in list(self._paces):
-            if not self._paces[other].is_over(now):
-                break
-            del self._paces[other]
+        while self._paces[oldest := next(iter(self._paces))].is_over(now):
+            del self._paces[oldest]
 
     async def wait(self, tenant: str, granted_bytes: int) -> None:
         """Wait until the tenant may receive bytes that it was granted room for."""

@@ -171,7 +171,7 @@ class IntakeRpc:
         principal = current_principal()
         options, limiter = self._options, self._limiter
         if limiter is not None:
-            # Before the message is read: a refused caller sends no bytes in vain, and a delayed one
+            # Before the message is read: a refused caller sends no bytes, and a delayed one
             # holds no permit.
             await limiter.admit_bytes(principal)
         async with self._permits.hold(

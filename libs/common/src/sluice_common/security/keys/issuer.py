@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from sluice_common.security.compact import MalformedJson, parse_json_object
 from sluice_common.security.keys.files import MAX_KEY_BYTES
 from sluice_common.security.keys.key_ring import UnusableKeys, key_set
 from sluice_common.security.keys.refreshing import LoadedKeys
+from sluice_core.addresses import Address
 
 _DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 _REQUEST_SECONDS: Final = 7.0
@@ -113,14 +113,7 @@ def is_secure_url(address: str) -> bool:
         return False
     if parts.scheme == "https":
         return bool(host)
-    return parts.scheme == "http" and (host == "localhost" or _is_loopback(host))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "http" and Address(host, 0).is_loopback
 
 
 def _lifetime_seconds(cache_control: str) -> float:

@@ -19,7 +19,7 @@ LOAD_SECONDS: Final = 15.0
 """Time limit of one load."""
 
 _FIRST_RETRY_SECONDS: Final = 2.0
-"""The same delay while there are no keys at all, and every call is refused."""
+"""Delay before a failed load is repeated while there are no keys at all."""
 
 _log = structlog.get_logger(__name__)
 
