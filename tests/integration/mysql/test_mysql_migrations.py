@@ -285,8 +285,8 @@ async def test_intent_lookup_by_object_uses_index(url: str, server: MysqlServer)
 
     async with open_database(url) as database, database.reader.connect() as connection:
         event.listen(connection.sync_connection, "before_cursor_execute", explain)
-        assert await is_intended(connection, ObjectRef("b", "key/7"))
-        assert not await is_intended(connection, ObjectRef("b", "another"))
+        assert await is_intended(connection, ObjectRef("b", "key/7"), "direct-")
+        assert not await is_intended(connection, ObjectRef("b", "another"), "direct-")
     read = [plan["rows"] for plan in plans if plan["table"] == "object_intents"]
     assert len(read) == 2
     assert all(int(str(rows)) <= 1 for rows in read)

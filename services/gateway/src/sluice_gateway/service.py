@@ -100,7 +100,8 @@ async def _main(
             backends = replace(backends, objects=objects)
             hooks = PhotoHooks(PhotoAdopter(catalogue, objects), _refuse_reprocessing)
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
-        assert deps.hub is not None, "open_gateway opens one"
+        hub = deps.hub
+        assert hub is not None, "open_gateway opens one"
         if hooks is not None:
             # Nothing is published in this process, so the projector is not woken.
             projector, wake = projector_of(backends, metrics), asyncio.Event()
@@ -113,7 +114,7 @@ async def _main(
         deps = replace(deps, tus=await enter(uploads))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = HttpOptions(options.trusted_proxies)
-        end = deps.hub.sessions.stop
+        end = hub.sessions.stop
         await enter(serving_http(listener, build_app(deps), http, contexts, end))
         await asyncio.to_thread(announce, "gateway", address, arguments.ready_file)
         ready.set()
