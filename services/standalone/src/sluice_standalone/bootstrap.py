@@ -154,9 +154,9 @@ async def _serve(
             gateway = await stack.enter_async_context(
                 gateway.with_tus(settings, intake, repository)
             )
+        link = None if gateway is None else await gateway.login_link()
         announced = _announcement(settings, host, gateway)
         stack.enter_context(announce_addresses(data_dir, announced))
-        link = None if gateway is None else await gateway.login_link()
         _print(_banner(settings, data_dir, host, gateway, link))
         is_serving.set()
         async with asyncio.TaskGroup() as group:
