@@ -26,7 +26,6 @@ from sluice_gateway.http.server import HttpOptions, serving_http
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
 from support.environment import process_environment
 from support.raw_http import RawClient
-from support.waiting import until
 
 BUCKET = "sluice"
 ORIGIN = "http://127.0.0.1:8080"
