@@ -19,9 +19,10 @@ from sluice_gateway.auth.routes import auth_routes
 from sluice_gateway.auth.well_known import well_known_routes
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.body_limits import BodyLimits
+from sluice_gateway.http.methods import HeadRequests, Methods
 from sluice_gateway.http.operations import operation_routes
 from sluice_gateway.http.origins import CorsHeaders, OriginCheck
-from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
+from sluice_gateway.http.refusals import FieldProblem, InvalidRequest, method_not_allowed
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
 from sluice_gateway.http.routes import SECURITY_SCHEMES, DocumentedRoute, ProblemView
 from sluice_gateway.http.security_headers import SecurityHeaders
@@ -37,7 +38,7 @@ VERSION: Final = "1"
 def build_app(deps: GatewayDeps) -> ASGIApp:
     """Return the application with all its layers, the outermost last."""
     options = deps.options
-    app: ASGIApp = _routes(deps)
+    app = _routes(deps)
     app = BodyLimits(
         app,
         options.max_body_bytes,
@@ -56,7 +57,7 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     return SecurityHeaders(app, options.object_origins, is_https=options.is_https)
 
 
-def _routes(deps: GatewayDeps) -> FastAPI:
+def _routes(deps: GatewayDeps) -> ASGIApp:
     app = FastAPI(
         title="Sluice",
         version=VERSION,
@@ -66,10 +67,13 @@ def _routes(deps: GatewayDeps) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(auth_routes(deps.accounts, deps.authentication))
+    routers = [auth_routes(deps.accounts, deps.authentication)]
     if deps.photos is not None:
-        app.include_router(job_routes(deps.photos, deps.authentication))
-        app.include_router(photo_routes(deps.photos, deps.authentication))
+        routers.append(job_routes(deps.photos, deps.authentication))
+        routers.append(photo_routes(deps.photos, deps.authentication))
+    for router in routers:
+        app.include_router(router)
+    if deps.photos is not None:
         app.router.routes.append(progress_route(deps.photos, deps.authentication))
     routes: list[BaseRoute] = [*operation_routes(deps.metrics.registry, deps.is_ready)]
     if deps.hub is not None:
@@ -84,8 +88,10 @@ def _routes(deps: GatewayDeps) -> FastAPI:
     async def openapi() -> dict[str, Any]:
         return openapi_document(app)
 
-    _answer_errors(app)
-    return app
+    included = [route for router in routers for route in router.routes]
+    methods = Methods([*included, *app.router.routes])
+    _answer_errors(app, methods)
+    return HeadRequests(app, methods)
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _answer_errors(app: FastAPI, methods: Methods) -> None:
     """Answer every error of a route as problem details.
 
     Starlette handles them inside its own layers; `RequestContext` handles the rest.
@@ -127,12 +133,20 @@ def _answer_errors(app: FastAPI) -> None:
     async def answer(request: Request, raised: Exception) -> Response:
         return answer_of(request.scope, error_of(raised))
 
+    async def answer_http(request: Request, raised: Exception) -> Response:
+        assert isinstance(raised, HTTPException)
+        error = error_of(raised)
+        if error.reason == "METHOD_NOT_ALLOWED":
+            # Starlette names the methods of one route of several.
+            error = method_not_allowed(", ".join(methods.of(request.scope["path"])))
+        return answer_of(request.scope, error)
+
     async def answer_invalid(request: Request, raised: Exception) -> Response:
         assert isinstance(raised, RequestValidationError)
         return answer_of(request.scope, InvalidRequest(_field_problems(raised.errors())))
 
     app.add_exception_handler(SluiceError, answer)
-    app.add_exception_handler(HTTPException, answer)
+    app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(Exception, answer)
 
