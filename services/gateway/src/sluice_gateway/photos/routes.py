@@ -12,7 +12,7 @@ from sluice_core.photos.names import MAX_FILENAME_BYTES, MAX_TAGS_OF_PHOTO
 from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.paging import Cursor, PageNumber, PageSize
-from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, StrictRoute
+from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, authenticated_route
 from sluice_gateway.jobs.callers import Callers
 from sluice_gateway.jobs.idempotency import IdempotencyKey
 from sluice_gateway.jobs.routes import PhotoId
@@ -36,7 +36,9 @@ _MAX_LABEL_CHARS = 4 * 64
 def photo_routes(services: PhotoServices, authentication: Authentication) -> APIRouter:
     """Return the routes."""
     callers = Callers(authentication)
-    router = APIRouter(tags=["photos"], route_class=StrictRoute, responses=PROBLEMS)
+    router = APIRouter(
+        tags=["photos"], route_class=authenticated_route(authentication), responses=PROBLEMS
+    )
 
     @router.post(
         "/commands/photos/{photoId}/tags", response_model=TagsView, openapi_extra=NEEDS_TOKEN

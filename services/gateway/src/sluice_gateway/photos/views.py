@@ -9,13 +9,13 @@ from pydantic import Field
 
 from sluice_core.photos.names import MAX_TAGS_OF_PHOTO
 from sluice_core.photos.states import PhotoStatus
-from sluice_gateway.http.models import Body, View
+from sluice_gateway.http.models import Body, BodyList, View
 
 
 class TagsBody(Body):
     """Tags to add."""
 
-    tags: Annotated[list[str], Field(min_length=1, max_length=MAX_TAGS_OF_PHOTO)]
+    tags: Annotated[BodyList[str], Field(min_length=1, max_length=MAX_TAGS_OF_PHOTO)]
 
 
 class TagsView(View):
