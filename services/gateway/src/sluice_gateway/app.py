@@ -33,6 +33,7 @@ from sluice_gateway.photos.routes import photo_routes
 from sluice_gateway.tus.routes import streams_body, tus_routes
 
 VERSION: Final = "1"
+MAX_AUTH_BODY_BYTES: Final = 16 * 1024
 
 
 def build_app(deps: GatewayDeps) -> ASGIApp:
@@ -41,10 +42,10 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     app = _routes(deps)
     app = BodyLimits(
         app,
-        options.max_body_bytes,
+        lambda path: _max_body_bytes(path, options.max_body_bytes),
         options.max_bodies_bytes,
         options.body_seconds,
-        is_exempt=streams_body,
+        answer_of,
     )
     app = OriginCheck(
         app,
@@ -55,6 +56,14 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     app = RequestContext(app, deps.metrics.http)
     app = CorsHeaders(app, options.origins)
     return SecurityHeaders(app, options.object_origins, is_https=options.is_https)
+
+
+def _max_body_bytes(path: str, of_others: int) -> int | None:
+    """Return the limit of a route's bodies; None for one that limits them itself."""
+    if streams_body(path):
+        return None
+    # Anybody may send these: a password, a token or a link.
+    return min(MAX_AUTH_BODY_BYTES, of_others) if path.startswith("/api/auth/") else of_others
 
 
 def _routes(deps: GatewayDeps) -> ASGIApp:

@@ -23,6 +23,7 @@ MAX_PIPELINED: Final = 64
 """Requests that wait for the answer of an earlier one; browsers send none that early."""
 
 
+# Size: half of its methods are callbacks that uvicorn and its parser name.
 class LimitedProtocol(DroppableHttp):
     """One connection.
 

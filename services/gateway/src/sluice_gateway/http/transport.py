@@ -14,6 +14,7 @@ SLICE_BYTES: Final = 4 * 1024
 """What a parser is fed at once: 680 of the smallest frames, some milliseconds."""
 
 
+# Size: half of its methods only pass on those of asyncio.Transport.
 class GuardedTransport(asyncio.Transport):
     """The transport that protocols of uvicorn see.
 

@@ -23,8 +23,8 @@ class TusOptions:
     max_size: of one upload, in bytes; `Tus-Max-Size`.
     max_checked_bytes: of a body with `Upload-Checksum`. It becomes one chunk, so that nothing of
         it counts before its checksum is known.
-    max_bodies: received at a time by this process, each with two pieces in memory.
-    max_bodies_of_tenant: the share of one tenant.
+    max_bodies: received at a time by this process, each with two pieces in memory. A
+        tenant has at most as many as stay free.
     complete_seconds: how long the last request of an upload waits for its node.
     concatenate_seconds: how long a final upload waits for the nodes of its partial uploads.
     """
@@ -33,7 +33,6 @@ class TusOptions:
     max_checked_bytes: int = MAX_CHUNK_BYTES
     pace: Pace = field(default_factory=Pace)
     max_bodies: int = 128
-    max_bodies_of_tenant: int = 64
     complete_seconds: float = 5.0
     concatenate_seconds: float = 60.0
     default_drive: str = "photos"

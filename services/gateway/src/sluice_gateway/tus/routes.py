@@ -53,7 +53,7 @@ def tus_server(
 ) -> TusServer:
     """Return the tus server on channels that the caller owns."""
     uploads, nodes = IntakeUploads(intake), RepositoryNodes(repository)
-    slots = BodySlots(options.max_bodies, options.max_bodies_of_tenant)
+    slots = BodySlots(options.max_bodies)
     reception = Reception(uploads, slots, options)
     concatenation = Concatenation(uploads, nodes, reception, options)
     creation = Creation(uploads, reception, concatenation, options)
