@@ -9,12 +9,14 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn import Server
-from uvicorn.server import ServerState
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from sluice_core.rates.model import SECOND_US, Rate
 from sluice_gateway.http import dropping, protocol, transport
 from sluice_gateway.http.connections import Connections
 from sluice_gateway.http.server import HttpOptions, serving_http
@@ -55,6 +57,12 @@ class Edge:
             client.setblocking(False)
             client.send(begin)
             yield client
+
+    @property
+    def connection(self) -> Any:
+        """The only connection, as uvicorn has it."""
+        (connection,) = self.server.server_state.connections
+        return connection
 
     async def gone(self) -> None:
         state = self.server.server_state
@@ -113,11 +121,11 @@ async def flood(client: socket.socket, data: bytes, most: int) -> int:
 
 async def test_pings_without_reading_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server reads no more pings while its pongs are not taken."""
-    monkeypatch.setattr(dropping, "FRAMES", dropping.Rate(10**6, 10**6, burst=10**6))
+    monkeypatch.setattr(dropping, "FRAMES", Rate(10**6, SECOND_US, burst=10**6))
     async with serving(drain_seconds=1) as edge:
         with edge.deaf(HANDSHAKE) as client:
             await flood(client, PING * 200, 50_000_000)
-            (connection,) = edge.server.server_state.connections
+            connection = edge.connection
             assert connection.transport.get_write_buffer_size() < 256 * 1024
 
 
@@ -126,7 +134,7 @@ async def test_closed_websocket_that_reads_nothing_ends() -> None:
     async with serving() as edge:
         with edge.deaf(HANDSHAKE):
             await until(_is_open(edge.server), what="the handshake")
-            (connection,) = edge.server.server_state.connections
+            connection = edge.connection
             connection.transport.write(bytes(LARGE))  # more than the peer takes
             connection.data_received(CLOSE)
             await edge.gone()
@@ -137,7 +145,7 @@ async def test_closing_websocket_does_not_break_the_stop() -> None:
     async with serving(drain_seconds=1) as edge:
         with edge.deaf(HANDSHAKE):
             await until(_is_open(edge.server), what="the handshake")
-            (connection,) = edge.server.server_state.connections
+            connection = edge.connection
             connection.transport.write(bytes(LARGE))  # more than the peer takes
             connection.data_received(CLOSE)
             assert connection.transport.is_closing()
@@ -147,14 +155,10 @@ async def test_closing_websocket_does_not_break_the_stop() -> None:
 
 def _is_open(server: Server) -> Callable[[], bool]:
     def check() -> bool:
-        return any(getattr(each, "handshake_complete", False) for each in _connections(server))
+        connections = server.server_state.connections
+        return any(getattr(each, "handshake_complete", False) for each in connections)
 
     return check
-
-
-def _connections(server: Server) -> list[object]:
-    state: ServerState = server.server_state
-    return list(state.connections)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +171,31 @@ async def test_flood_of_empty_frames_is_ended(begin: bytes, data: bytes) -> None
     async with serving() as edge:
         with edge.deaf(HANDSHAKE):
             await until(_is_open(edge.server), what="the handshake")
-            (connection,) = edge.server.server_state.connections
+            connection = edge.connection
             connection.data_received(begin + data * 43_690)
             await edge.gone()
             assert len(edge.received) < 5 * dropping.FRAMES.burst
+
+
+async def test_frames_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other work of the event loop is done in between, and nothing more is read meanwhile."""
+    sizes: list[int] = []
+    read = WebSocketsSansIOProtocol.data_received
+
+    def record(self: WebSocketsSansIOProtocol, data: bytes) -> None:
+        sizes.append(len(data))
+        read(self, data)
+
+    async with serving() as edge:
+        with edge.deaf(HANDSHAKE):
+            await until(_is_open(edge.server), what="the handshake")
+            monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", record)
+            connection = edge.connection
+            connection.data_received(PING * 100)
+            assert not connection.transport.is_reading()
+            await until(lambda: sum(sizes) == len(PING) * 100, what="all of it")
+            assert max(sizes) <= transport.SLICE_BYTES
+            assert connection.transport.is_reading()
 
 
 async def test_upgrade_that_is_no_handshake_is_refused() -> None:
@@ -226,7 +251,7 @@ async def test_pipelined_requests_are_few() -> None:
     async with serving(drain_seconds=1) as edge:
         with edge.deaf(b"GET /endless HTTP/1.1\r\n" + HOST + b"\r\n"):
             await until(lambda: edge.server.server_state.tasks, what="the request")
-            (connection,) = edge.server.server_state.connections
+            connection = edge.connection
             connection.data_received(b"GET / HTTP/1.1\r\n\r\n" * 14_563)
             assert connection.transport.is_closing()
             assert len(connection.pipeline) <= protocol.MAX_PIPELINED

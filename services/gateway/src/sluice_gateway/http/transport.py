@@ -30,6 +30,7 @@ class GuardedTransport(asyncio.Transport):
         self._written = 0
         self._taken = 0
         self._is_writable = True
+        self._is_lost = False
         self._stall_timer: asyncio.TimerHandle | None = None
         self._is_paused = False
         self._is_held = False
@@ -83,6 +84,7 @@ class GuardedTransport(asyncio.Transport):
     def lost(self) -> None:
         """Forget what has arrived, and stop the timers: the connection has ended."""
         self._rest, self._feed = b"", None
+        self._is_lost = True
         if self.on_lost is not None:
             self.on_lost()
             self.on_lost = None
@@ -91,7 +93,7 @@ class GuardedTransport(asyncio.Transport):
                 handle.cancel()
 
     def _watch(self) -> None:
-        if self._stall_timer is None:
+        if self._stall_timer is None and not self._is_lost:
             self._taken = self._written - self._transport.get_write_buffer_size()
             self._stall_timer = self._loop.call_later(STALL_SECONDS, self._check)
 

@@ -50,12 +50,11 @@ class Downloads:
             if scope["method"] == "HEAD" or part is None:
                 await response(scope, receive, send)
                 return
-            drop = find_drop(scope)
             try:
                 await self._send_bytes(opened, part, response, receive, send)
             except SlowSubscriber:
                 # A close would wait until the client has read what is buffered.
-                drop(0, "", 0.0)
+                find_drop(scope)(0, "", 0.0)
 
     async def _send_bytes(
         self, opened: OpenObject, part: ByteRange, response: Response, receive: Receive, send: Send
