@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_gateway.http.origins import normalized_origin
+from sluice_gateway.http.origins import CorsHeaders, normalized_origin
 from sluice_gateway.http.security_headers import SecurityHeaders
 from support.gateway import ANN, Gateway, Reply, running_gateway
 
@@ -238,15 +238,23 @@ async def _nothing() -> Message:
 
 async def test_header_of_a_handler_stays() -> None:
     """Such as the lifetime of the published keys."""
+    handler = SecurityHeaders(Response("", headers={"cache-control": "public"}))
+    assert await _sent_headers(handler, b"cache-control") == [b"public"]
 
-    async def keys(scope: Scope, receive: Receive, send: Send) -> None:
-        await Response("", headers={"cache-control": "public"})(scope, receive, send)
 
+async def test_origin_is_allowed_once() -> None:
+    """Some routes allow it themselves; browsers refuse an answer that says it twice."""
+    handler = CorsHeaders(Response("", headers={"access-control-allow-origin": PANEL}), [PANEL])
+    assert await _sent_headers(handler, b"access-control-allow-origin") == [PANEL.encode()]
+
+
+async def _sent_headers(handler: ASGIApp, name: bytes) -> list[bytes]:
+    """Return all values of a header in the answer to a page of `PANEL`."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await SecurityHeaders(keys)({"type": "http", "method": "GET", "headers": []}, _nothing, send)
-    values = [value for name, value in sent[0]["headers"] if name == b"cache-control"]
-    assert values == [b"public"]
+    headers = [(b"origin", PANEL.encode())]
+    await handler({"type": "http", "method": "GET", "headers": headers}, _nothing, send)
+    return [value for key, value in sent[0]["headers"] if key == name]

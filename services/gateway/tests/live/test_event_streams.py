@@ -127,6 +127,7 @@ async def test_progress_is_in_the_snapshot_and_in_changes(jobs: JobTable) -> Non
         ("secret", "ann", None, 404, "JOB_NOT_FOUND"),
         ("missing", "ann", None, 404, "JOB_NOT_FOUND"),
         ("job-1", "no letters", None, 401, "BAD_TOKEN"),
+        ("job-1", "ann\r\nAuthorization: Bearer bob", None, 401, "AMBIGUOUS_CREDENTIALS"),
         ("job-1", "ann", "x", 400, "BAD_SEQUENCE"),
         ("job-1", "ann", "-1", 400, "BAD_SEQUENCE"),
     ],

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 
 from sluice_common.security.authentication import Authenticator
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_principal
-from sluice_core.errors import Unauthenticated
+from sluice_gateway.http.refusals import ambiguous_credentials
 
 
 class KeylessAuthenticator:
@@ -48,8 +48,7 @@ class Authentication:
         """
         headers = connection.headers.getlist("authorization")
         if len(headers) > 1:
-            # Proxies may disagree on which of them counts.
-            raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
+            raise ambiguous_credentials()
         principal = await self._authenticator.authenticate(headers[0] if headers else None)
         set_principal(principal, headers[0] if headers else None)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)
