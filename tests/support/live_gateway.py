@@ -76,6 +76,10 @@ class NamedUsers:
     """Authenticator that takes `Bearer NAME` as the user NAME of the tenant `acme`."""
 
     expires_at: float | None = None
+    is_key_withdrawn: bool = False
+
+    def holds_key(self, principal: Principal) -> bool:
+        return not self.is_key_withdrawn
 
     async def authenticate(self, authorization: str | None) -> Principal:
         scheme, _, name = (authorization or "").partition(" ")

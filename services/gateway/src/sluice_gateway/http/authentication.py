@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from starlette.requests import HTTPConnection
 
-from sluice_common.security.authentication import Authenticator
+from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_principal
 from sluice_gateway.http.refusals import ambiguous_credentials
 
@@ -25,6 +25,10 @@ class KeylessAuthenticator:
         if authorization is None:
             return LOCAL_PRINCIPAL
         return await self._tokens.authenticate(authorization)
+
+    def holds_key(self, principal: Principal) -> bool:
+        """Return whether the key of the principal's token is still in use; without one, True."""
+        return principal.key is None or not is_key_withdrawn(self._tokens, principal)
 
 
 class Authentication:

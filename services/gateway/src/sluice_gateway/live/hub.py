@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from sluice_common.security.authentication import Authenticator
+from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_core.access.principal import Principal
 from sluice_core.errors import NotFound
 from sluice_core.live.log import Entry
@@ -15,6 +16,7 @@ from sluice_gateway.live.clocks import Clock, system_clock
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.sessions import Sessions
+from sluice_gateway.live.token_end import TokenEnd
 from sluice_gateway.live.topics import JobTopic, Topics, UserTopic
 from sluice_gateway.metrics import LiveMetrics
 
@@ -31,6 +33,11 @@ class LiveHub:
     options: LiveOptions = field(default_factory=LiveOptions)
     metrics: LiveMetrics = field(default_factory=LiveMetrics)
     clock: Clock = system_clock
+
+    def token_end(self, principal: Principal) -> TokenEnd:
+        """Return when the session of a principal ends with its token."""
+        withdrawn = partial(is_key_withdrawn, self.authenticator, principal)
+        return TokenEnd(principal, self.options.token_warning_seconds, withdrawn)
 
     async def require_hearing(self, principal: Principal, topic: JobTopic | UserTopic) -> None:
         """Raise `NotFound` unless the topic belongs to the principal."""
