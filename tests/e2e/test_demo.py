@@ -171,6 +171,7 @@ def _normal(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
+@pytest.mark.slow
 def test_demo_keeps_two_tenants_apart(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.demo", "--only", "tenants", "--scratch", str(tmp_path)],

@@ -133,6 +133,7 @@ async def test_photo_that_was_cancelled_leaves_no_node(server: StandaloneServer)
         await until(lambda: deleted() == 1, what="the node of the cancelled photo is deleted")
 
 
+@pytest.mark.slow
 async def test_photo_arrives_although_the_server_was_killed(server: StandaloneServer) -> None:
     """Whatever of the way the killed process had not done is done by the next one."""
     async with AsyncExitStack() as stack:

@@ -116,6 +116,7 @@ async def test_interrupted_concatenation_continues(
     assert await stored(server, "late") == sha256(content)
 
 
+@pytest.mark.slow
 async def test_killed_server_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     """SIGKILL inside a body and between bodies; the upload goes on behind its offset."""
     content = random.Random(4).randbytes(12 * MIB + 5)
