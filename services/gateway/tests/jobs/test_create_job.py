@@ -165,7 +165,11 @@ async def test_tus_jobs_name_where_uploads_begin(tmp_path: Path) -> None:
     async with photo_gateway(tmp_path, options) as photos:
         response = await photos.post(PATH, {"files": [jpeg()], "strategy": "tus"})
         (item,) = response.json()["items"]
-        assert (item["method"], item["presignedUrl"], item["headers"]) == ("POST", "/files", {})
+        assert (item["method"], item["presignedUrl"]) == ("POST", "/files")
+        headers = Headers(item["headers"])
+        assert headers["tus-resumable"] == "1.0.0"
+        assert upload_length(headers) == jpeg()["bytes"]
+        assert upload_metadata(headers)["photoId"] == item["photoId"]
 
 
 async def test_token_without_the_scope_is_refused(photos: PhotoGateway) -> None:

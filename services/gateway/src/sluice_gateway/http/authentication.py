@@ -38,7 +38,7 @@ class Authentication:
     """
 
     def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+        self.authenticator = authenticator
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         """Return the principal, and bind it to the request and its log lines.
@@ -50,7 +50,7 @@ class Authentication:
         if len(headers) > 1:
             # Proxies may disagree on which of them counts.
             raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
-        principal = await self._authenticator.authenticate(headers[0] if headers else None)
+        principal = await self.authenticator.authenticate(headers[0] if headers else None)
         set_principal(principal, headers[0] if headers else None)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)
         return principal

@@ -17,6 +17,8 @@ from sluice_gateway.http.models import moment
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.part_plan import PartPlan, is_multipart, plan_parts
 from sluice_gateway.jobs.views import MultipartView, PartUrlView, UploadItemView
+from sluice_gateway.tus.headers import creation_headers
+from sluice_gateway.tus.photos import PHOTO_KEY
 
 _URLS_AT_ONCE: Final = 50
 """A URL takes 0.1 ms; others get their turn in between."""
@@ -46,7 +48,8 @@ class ObjectUrls:
     async def item(self, drive: Drive, strategy: UploadStrategy, photo: Photo) -> UploadItemView:
         """Return how to send a photo."""
         if strategy is UploadStrategy.TUS:
-            return _item(photo, "POST", self._options.tus_path)
+            headers = creation_headers(photo.size, tus_metadata(photo))
+            return _item(photo, "POST", self._options.tus_path, headers)
         if is_multipart(photo.size):
             multipart = MultipartView(
                 upload_id=public_upload_id(photo), part_size=plan_parts(photo.size).part_bytes
@@ -112,6 +115,15 @@ def public_upload_id(photo: Photo) -> str:
     with their job takes up to a second.
     """
     return f"{photo.photo_id}-{photo.attempt}"
+
+
+def tus_metadata(photo: Photo) -> Mapping[str, str]:
+    """Return the metadata that make an upload by tus the one of this photo."""
+    return {
+        PHOTO_KEY: photo.photo_id,
+        "filename": photo.filename,
+        "filetype": photo.content_type,
+    }
 
 
 def attributes_of(drive: Drive, photo: Photo) -> ObjectAttributes:

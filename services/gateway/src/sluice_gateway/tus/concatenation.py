@@ -16,9 +16,10 @@ from sluice_gateway.tus.headers import Concat
 from sluice_gateway.tus.intake import IntakeUploads, Upload
 from sluice_gateway.tus.nodes import RepositoryNodes
 from sluice_gateway.tus.options import PIECE_BYTES, TusOptions
+from sluice_gateway.tus.photos import PhotoUploads
 from sluice_gateway.tus.pieces import BodyBrokenOff, pieces
 from sluice_gateway.tus.reception import Reception
-from sluice_gateway.tus.targets import request_id_of, target_of, unique_of
+from sluice_gateway.tus.targets import request_id_of, target_of, target_of_photo, unique_of
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ class Concatenation:
     uploads: IntakeUploads
     nodes: RepositoryNodes
     reception: Reception
+    photos: PhotoUploads
     options: TusOptions
 
     async def create(
@@ -51,8 +53,13 @@ class Concatenation:
         length = self._check(partials)
         facts = (f"{key}\0{value}" for key, value in sorted(metadata.items()))
         request_id = request_id_of("final", principal.subject, str(concat), *facts)
-        target = target_of(metadata, concat, unique_of(request_id), self.options.default_drive)
+        photo = await self.photos.photo_of(principal, metadata, concat, length)
+        if photo is None:
+            target = target_of(metadata, concat, unique_of(request_id), self.options.default_drive)
+        else:
+            target = target_of_photo(photo, metadata, concat)
         upload = await self.uploads.get(await self.uploads.create(target, length, request_id))
+        await self.photos.bind(principal, photo, upload)
         if upload.is_open:
             with self.reception.slots.hold(principal.tenant):
                 upload = await self._fill(upload, partials)
