@@ -7,12 +7,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from starlette.datastructures import Headers
 
 from sluice_core.errors import Unavailable
 from sluice_core.ports.catalogue import DrivePolicy
 from sluice_core.uploads.model import MIB
 from sluice_gateway.auth.homes import HOME_DRIVE
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.tus.headers import upload_length, upload_metadata
 from support.photo_gateway import (
     BUCKET,
     TENANT,
