@@ -54,7 +54,9 @@ async def test_separate_services_export_their_own(
 
 def test_gateway_exports_its_own(tmp_path: Path) -> None:
     """It verifies its own tokens, so that it has the families of keys in any mode."""
-    gateway = ServiceProcess("sluice_gateway", tmp_path, {"SLUICE_DATA_DIR": str(tmp_path / "data")})
+    gateway = ServiceProcess(
+        "sluice_gateway", tmp_path, {"SLUICE_DATA_DIR": str(tmp_path / "data")}
+    )
     url = f"http://{gateway.address}"
     issuer = {"SLUICE_AUTH__MODE": "jwt", "SLUICE_AUTH__ISSUER": url}
     gateway.add_settings({**issuer, "SLUICE_AUTH__AUDIENCE": "sluice"})

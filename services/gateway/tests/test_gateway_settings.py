@@ -46,6 +46,23 @@ def test_keyless_gateway_answers_to_loopback_names() -> None:
     assert not options.is_https
 
 
+@pytest.mark.parametrize(
+    ("url", "answers_to_loopback_only"),
+    [
+        ("http://127.0.0.1:8080", True),
+        ("http://[::1]", True),
+        ("https://photos.example.com", False),
+    ],
+)
+def test_published_port_decides_on_host_names(
+    monkeypatch: pytest.MonkeyPatch, url: str, answers_to_loopback_only: bool
+) -> None:
+    """A container listens on all addresses; a page could name it as it likes (DNS rebinding)."""
+    monkeypatch.setenv("SLUICE_GATEWAY__PUBLIC_URL", url)
+    options = gateway_options(load_settings(), Address("0.0.0.0", 8080))
+    assert options.loopback_names_only is answers_to_loopback_only
+
+
 def test_gateway_that_is_the_issuer_has_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_AUTH__MODE", "jwt")
     monkeypatch.setenv("SLUICE_AUTH__ISSUER", "https://photos.example.com")

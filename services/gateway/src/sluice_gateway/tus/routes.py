@@ -46,9 +46,7 @@ async def open_tus(
         open_service_channel(intake, tls) as to_intake,
         open_service_channel(repository, tls) as to_repository,
     ):
-        yield tus_server(
-            authentication, to_intake, to_repository, options or TusOptions(), photos
-        )
+        yield tus_server(authentication, to_intake, to_repository, options or TusOptions(), photos)
 
 
 def tus_server(
