@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 
 from sluice_core.errors import Unavailable
 from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.ports.quotas import Quota
 from sluice_core.uploads.model import MIB
 from sluice_gateway.auth.homes import HOME_DRIVE
 from sluice_gateway.jobs.options import PhotoOptions
@@ -215,3 +216,17 @@ async def test_back_pressure_defers_new_jobs_only(photos: PhotoGateway) -> None:
     renewed = await photos.post(f"/commands/upload/{item['photoId']}/renew")
     assert renewed.status_code == 200
     assert await photos.put(renewed.json(), b"x" * 10) == 200
+
+
+async def test_job_beyond_the_quota_is_refused(photos: PhotoGateway) -> None:
+    """The store would take the photos nevertheless, so this is the moment to say it."""
+    await photos.create(10)  # makes the drive
+    await photos.catalogue.set_quota(TENANT, HOME_DRIVE, Quota(max_bytes=100))
+    refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 41)]})
+    assert reason_of(refused) == (507, "QUOTA_EXCEEDED")
+    assert refused.json()["metadata"]["requested"] == "101"
+    accepted = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 40)]})
+    assert accepted.status_code == 201
+    await photos.catalogue.set_quota(TENANT, "", Quota(max_nodes=1))
+    refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 1), jpeg("b.jpg", 1)]})
+    assert refused.json()["metadata"]["scope"] == "tenant"
