@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,8 +45,12 @@ async def test_photos_of_a_user_pass_all_services(tmp_path: Path) -> None:
             stack.callback(each.close)
         with ThreadPoolExecutor() as threads:
             list(threads.map(ServiceProcess.start, others))
-        async with aiohttp.ClientSession(url, raise_for_status=True) as http:
-            await send_photos(http)
+        try:
+            async with aiohttp.ClientSession(url, raise_for_status=True) as http:
+                await send_photos(http)
+        except Exception:
+            sys.stderr.writelines(each.log_tail() for each in (*others, repository))
+            raise
         assert [each.stop() for each in (*others, repository)] == [0, 0, 0, 0]
 
 
