@@ -10,6 +10,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from sluice_core.errors import Unavailable
+from sluice_core.objects.marks import marked_trace
 from sluice_core.ports.catalogue import DrivePolicy
 from sluice_core.ports.quotas import Quota
 from sluice_core.uploads.model import MIB
@@ -230,3 +231,15 @@ async def test_job_beyond_the_quota_is_refused(photos: PhotoGateway) -> None:
     await photos.catalogue.set_quota(TENANT, "", Quota(max_nodes=1))
     refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 1), jpeg("b.jpg", 1)]})
     assert refused.json()["metadata"]["scope"] == "tenant"
+
+
+async def test_signed_put_carries_the_trace_of_the_job(photos: PhotoGateway) -> None:
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    response = await photos.post(PATH, {"files": [jpeg("a.jpg", 10)]}, traceparent=trace)
+    (item,) = response.json()["items"]
+    assert response.headers["x-trace-id"] == "ab" * 16
+    assert await photos.put(item, bytes(10)) == 200
+    photo = await photos.photo(item["photoId"])
+    info = await photos.objects.head(photo.object)
+    assert info is not None
+    assert marked_trace(info.metadata).startswith(f"00-{'ab' * 16}-")

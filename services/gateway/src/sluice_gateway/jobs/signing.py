@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from sluice_core.objects.marks import path_mark
+from sluice_common.telemetry.tracing import current_traceparent
+from sluice_core.objects.marks import path_mark, trace_mark
 from sluice_core.photos.model import Photo
 from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.ports.catalogue import Drive
@@ -127,12 +128,16 @@ def tus_metadata(photo: Photo) -> Mapping[str, str]:
 
 
 def attributes_of(drive: Drive, photo: Photo) -> ObjectAttributes:
-    """Return the attributes of a photo's object; its path travels in the metadata (ADR 0015)."""
+    """Return the attributes of a photo's object.
+
+    Its path travels in the metadata (ADR 0015), and so does the trace of this request, which its
+    processing continues.
+    """
     return ObjectAttributes(
         photo.content_type,
         drive.policy.storage_class,
         drive.policy.encryption,
-        path_mark(photo.path),
+        {**path_mark(photo.path), **trace_mark(current_traceparent())},
     )
 
 

@@ -7,7 +7,7 @@ import structlog
 from sluice_common.telemetry.tracing import current_traceparent
 from sluice_core.errors import NotFound
 from sluice_core.objects.contents import known_checksums, read_checksums
-from sluice_core.objects.marks import is_of_upload
+from sluice_core.objects.marks import is_of_upload, marked_trace
 from sluice_core.photos.model import Photo
 from sluice_core.ports.catalogue import NodeCommit
 from sluice_core.ports.gateway import GatewayCatalogue
@@ -67,7 +67,7 @@ class PhotoAdopter:
                 object=photo.object,
                 if_absent=False,
                 integrity=drive.policy.integrity,
-                trace_parent=current_traceparent() or "",
+                trace_parent=marked_trace(info.metadata) or current_traceparent() or "",
             )
         )
         if outcome is not None and outcome.created:
