@@ -6,11 +6,9 @@ import asyncio
 import os
 import secrets
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc.aio
 
@@ -25,6 +23,7 @@ from sluice_common.rpc.server import (
     build_server,
     listen,
     listen_in,
+    private_folder,
     serve_until_stopped,
 )
 from sluice_common.security.audit import RefusalSink
@@ -167,8 +166,7 @@ async def hosting(
             own = build_server(options, (*tracing.interceptors(), own_layers))
             for service in services:
                 service.add_to(own)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-"))
-            own_target = listen_in(own, Path(folder))
+            own_target = listen_in(own, stack.enter_context(private_folder()))
             stack.push_async_callback(own.stop, None)
             await own.start()
         # If the block fails before it serves, do not wait for calls in flight.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -105,6 +107,22 @@ def listen(
             f"{setting}: cannot listen on {address}; is another server running there?"
         )
     return address.with_port(port)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder that only this user can enter, for the time of the block.
+
+    Raise `ConfigurationError` where none can be made.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="sluice-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"TMPDIR: no folder can be made there ({error.strerror}); name a writable one"
+        ) from None
+    with made as folder:
+        yield Path(folder)
 
 
 def listen_in(server: grpc.aio.Server, folder: Path) -> str:
