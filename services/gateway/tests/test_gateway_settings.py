@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ from support.openid_server import OpenIdClient, openid_server
 from support.photo_jobs import new_job
 
 HERE = Address("127.0.0.1", 8080)
+SERVICES = {
+    "SLUICE_COORDINATION": "redis",
+    "SLUICE_CHUNK_TRANSPORT": "redis",
+    "SLUICE_OBJECTS": "s3",
+    "SLUICE_EVENTS": "kafka",
+    "SLUICE_CATALOGUE": "mysql",
+}
 USER = OpenIdClient("phone", "s3cret", "acme", frozenset({"photos:read"}))
 
 
@@ -46,6 +54,23 @@ def test_keyless_gateway_answers_to_loopback_names() -> None:
     assert options.loopback_names_only
     assert options.has_accounts
     assert not options.is_https
+
+
+@pytest.mark.parametrize(
+    ("url", "answers_to_loopback_only"),
+    [
+        ("http://127.0.0.1:8080", True),
+        ("http://[::1]", True),
+        ("https://photos.example.com", False),
+    ],
+)
+def test_published_port_decides_on_host_names(
+    monkeypatch: pytest.MonkeyPatch, url: str, answers_to_loopback_only: bool
+) -> None:
+    """A container listens on all addresses; a page could name it as it likes (DNS rebinding)."""
+    monkeypatch.setenv("SLUICE_GATEWAY__PUBLIC_URL", url)
+    options = gateway_options(load_settings(), Address("0.0.0.0", 8080))
+    assert options.loopback_names_only is answers_to_loopback_only
 
 
 def test_gateway_that_is_the_issuer_has_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +195,25 @@ def test_gateway_needs_a_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
         check_settings(load_settings())
 
 
-def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (SERVICES, "SLUICE_GATEWAY_ADDRESS is not a loopback address"),
+        ({}, "use `sluice serve`, which has the gateway"),
+        (
+            {
+                "SLUICE_AUTH__MODE": "jwt",
+                "SLUICE_AUTH__ISSUER": "https://id.example.com",
+                "SLUICE_AUTH__AUDIENCE": "sluice",
+            },
+            "use `sluice serve`, which has the gateway",
+        ),
+    ],
+    ids=["keyless off loopback", "data directory", "tokens of another issuer"],
+)
+def test_separate_gateway_refuses_with_exit_78(
+    tmp_path: Path, settings: Mapping[str, str], line: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sluice_gateway"],
         env=process_environment(
@@ -178,6 +221,7 @@ def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
                 "SLUICE_GATEWAY_ADDRESS": "0.0.0.0:0",
                 "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
                 "SLUICE_DATA_DIR": str(tmp_path),
+                **settings,
             }
         ),
         capture_output=True,
@@ -186,7 +230,7 @@ def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 78
-    assert "SLUICE_GATEWAY_ADDRESS is not a loopback address" in done.stderr
+    assert line in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -27,6 +27,7 @@ from sluice_gateway.http.server import HttpOptions, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options
+from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
@@ -54,6 +55,13 @@ def check_settings(settings: SluiceSettings) -> None:
         raise ConfigurationError(
             f"{combination.name!r} has no catalogue, in which a gateway keeps users and photos; "
             "set SLUICE_CATALOGUE"
+        )
+    options = gateway_options(settings, settings.gateway_address)
+    if combination.standalone_only and (options.is_keyless or not options.has_accounts):
+        raise ConfigurationError(
+            f"{combination.name!r} keeps everything in one process, photos and their objects too: "
+            "use `sluice serve`, which has the gateway. A separate one can only issue tokens for "
+            "it: then set SLUICE_AUTH__MODE=jwt, and SLUICE_AUTH__ISSUER to its URL"
         )
 
 
@@ -112,7 +120,13 @@ async def _main(
             work = background_work(settings, backends, projector, metrics, wake, created)
             await enter(working(work, stop))
         uploads = open_tus(
-            deps.authentication, settings.intake_server, settings.repository_server, settings.tls
+            deps.authentication,
+            settings.intake_server,
+            settings.repository_server,
+            settings.tls,
+            # Without keys the services take every caller for the local one.
+            TusOptions(local_only=options.is_keyless),
+            None if hooks is None else catalogue,
         )
         deps = replace(deps, tus=await enter(uploads))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))

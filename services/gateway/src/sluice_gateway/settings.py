@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
@@ -40,7 +41,8 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         # Tokens of this gateway are of use where the gRPC services accept them.
         has_accounts=is_keyless or auth.issuer == issuer,
         is_keyless=is_keyless,
-        loopback_names_only=is_keyless and address.is_loopback,
+        # In a container it listens on all addresses, and its port is published on loopback.
+        loopback_names_only=is_keyless and (address.is_loopback or _is_loopback_url(issuer)),
         is_https=issuer.startswith("https://"),
         origins=gateway.origins,
         own_origins=_own_origins(issuer, address),
@@ -56,6 +58,11 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         home_prefix=f"{gateway.environment}/",
         home_bucket=settings.bucket,
     )
+
+
+def _is_loopback_url(url: str) -> bool:
+    parts = urlsplit(url)
+    return Address(parts.hostname or "", parts.port or 0).is_loopback
 
 
 def _own_origins(issuer: str, address: Address) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from sluice_common.process.data_dir import DataDir
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
+from sluice_common.settings.security import Tls
 from sluice_core.addresses import Address
 from sluice_core.combinations import CatalogueKind, Events, Objects
 from sluice_core.ports.object_listener import ObjectCreated
@@ -109,12 +110,18 @@ class StandaloneGateway:
         return f"{self.deps.options.issuer}/#login={await link_for_first_user(accounts)}"
 
     @asynccontextmanager
-    async def with_tus(
-        self, settings: SluiceSettings, intake: Address, repository: Address
-    ) -> AsyncIterator[StandaloneGateway]:
-        """Add resumable uploads, which go to the intake as those of every client do."""
-        authentication, tls = self.deps.authentication, settings.tls
-        async with open_tus(authentication, str(intake), str(repository), tls) as tus:
+    async def with_tus(self, target: str) -> AsyncIterator[StandaloneGateway]:
+        """Add resumable uploads, which go to the intake as those of every client do.
+
+        Args:
+            target: socket of this process, where the tokens of the gateway count even if the server
+                has no keys otherwise, so that an upload belongs to its user.
+        """
+        photos = None if self.deps.photos is None else self.deps.photos.catalogue
+        plaintext = Tls()
+        async with open_tus(
+            self.deps.authentication, target, target, plaintext, photos=photos
+        ) as tus:
             yield replace(self, deps=replace(self.deps, tus=tus))
 
     async def run(self, stop: asyncio.Event) -> None:

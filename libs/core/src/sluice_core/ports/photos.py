@@ -157,6 +157,15 @@ class PhotoCatalogue(Protocol):
         """
         ...
 
+    async def assign_node(self, owner: Owner, photo_id: str, node_id: str) -> Photo:
+        """Let a photo that takes bytes become another node, of an upload that has begun for it.
+
+        The photo is UPLOADING afterwards, if it was QUEUED. Its object lies beside the former one,
+        under the id of the node (rule 14). A repeat has no effect. Return the photo. Raise
+        `FailedPrecondition` PHOTO_ENDED.
+        """
+        ...
+
     async def set_multipart(self, photo_id: str, attempt: int, multipart_id: str) -> str:
         """Record the store's multipart of an attempt; return the recorded one.
 

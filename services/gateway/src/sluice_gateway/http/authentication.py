@@ -42,7 +42,7 @@ class Authentication:
     """
 
     def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+        self.authenticator = authenticator
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         """Return the principal, and bind it to the request and its log lines.
@@ -53,7 +53,7 @@ class Authentication:
         headers = connection.headers.getlist("authorization")
         if len(headers) > 1:
             raise ambiguous_credentials()
-        principal = await self._authenticator.authenticate(headers[0] if headers else None)
+        principal = await self.authenticator.authenticate(headers[0] if headers else None)
         set_principal(principal, headers[0] if headers else None)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)
         return principal

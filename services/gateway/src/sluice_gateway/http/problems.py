@@ -43,6 +43,7 @@ _BY_REASON: Final[Mapping[str, int]] = {
     "MESSAGE_STALLED": 408,
     "MESSAGE_TOO_LARGE": 413,
     "METADATA_TOO_LARGE": 431,
+    "QUOTA_EXCEEDED": 507,  # waiting, as 429 suggests, would not help
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "LENGTH_REQUIRED": 411,
     "PRECONDITION_FAILED": 412,

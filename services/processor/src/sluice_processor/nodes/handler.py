@@ -24,6 +24,7 @@ from sluice_core.errors import Aborted, FailedPrecondition, NotFound, SluiceErro
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.catalogue import Candidate, Drive, Node
 from sluice_core.ports.object_store import ObjectAttributes, ObjectInfo
+from sluice_core.uploads.partial import is_partial
 from sluice_processor.deps import ProcessorDeps
 from sluice_processor.images import model
 from sluice_processor.images.model import RefusalReason
@@ -161,6 +162,8 @@ class NodeProcessor:
         if candidate is None or not _is_meant(work, candidate.node):
             return Outcome(GONE)
         node = candidate.node
+        if is_partial(node.metadata):
+            return Outcome(IGNORED, "PARTIAL_UPLOAD")
         info = await objects.head(node.object)
         if info is None:
             return await self._missing(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import bindparam, exists, literal, select
+from sqlalchemy import bindparam, exists, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
@@ -23,7 +23,14 @@ from sluice_core.events.uploads import processing_requested
 from sluice_core.photos.changes import Outcome, PhotoChange, reopen
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, Photo
-from sluice_core.photos.states import TERMINAL, PhotoStatus, Reopening, is_terminal
+from sluice_core.photos.states import (
+    TAKES_PARTS,
+    TERMINAL,
+    PhotoStatus,
+    Reopening,
+    is_terminal,
+    photo_ended,
+)
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.photos import (
     ALL_PHOTOS,
@@ -47,6 +54,11 @@ _OPEN = (
     )
     .order_by(photos.c.photo_id)
     .limit(bindparam("p_limit"))
+)
+_ASSIGN = (
+    update(photos)
+    .where(photos.c.photo_id == bindparam("p_photo"))
+    .values(node_id=bindparam("p_node"), object_key=bindparam("p_key"))
 )
 _NODE_STATE = select(
     exists().where(nodes.c.node_id == bindparam("p_node")).label("is_committed"),
@@ -152,6 +164,24 @@ class SqlPhotos(SqlFamily):
         await work.forget_multipart(again)
         await append_entries(self._db, connection, audit)
         return work.changed(photo_id, Outcome.APPLIED)
+
+    @transaction
+    async def assign_node(
+        self, connection: AsyncConnection, owner: Owner, photo_id: str, node_id: str
+    ) -> Photo:
+        work = await lock_photos(self._db, connection, [photo_id])
+        photo = work.owned(owner, photo_id)
+        if photo.node_id == node_id:
+            return photo
+        if photo.status not in TAKES_PARTS:
+            raise photo_ended(photo.status)
+        key = f"{photo.object.key.rpartition('/')[0]}/{node_id}"
+        moved = replace(photo, node_id=node_id, object=replace(photo.object, key=key))
+        work.photos[photo_id] = moved
+        await connection.execute(_ASSIGN, {"p_photo": photo_id, "p_node": node_id, "p_key": key})
+        work.apply(PhotoChange(photo_id, PhotoStatus.UPLOADING), ())
+        await work.write()
+        return work.photos[photo_id]
 
     @transaction
     async def delete_photo(
