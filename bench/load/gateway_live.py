@@ -54,7 +54,9 @@ class Sightings:
 
 
 async def _query(user: Gateway, job_id: str, seen: Sightings) -> None:
-    """Poll, each time on a new connection. A state counts once both of two replicas show it."""
+    """Poll, each time on a new connection, which leads to another replica. A state counts once two
+    answers in a row have it.
+    """
     former = ""
     while True:
         job = await user.ok("GET", f"/queries/upload-jobs/{job_id}")

@@ -104,7 +104,7 @@ def health_seconds(gateway: ServiceProcess, *paths: str) -> float:
     return longest
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.measures
 def test_idle_sockets_take_bounded_memory(
     tmp_path: Path, record_property: Callable[[str, object], None]
