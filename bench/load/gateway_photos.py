@@ -39,7 +39,7 @@ async def _send_all(user: Gateway, contents: Sequence[bytes], job: Any) -> None:
             group.create_task(send(item, content))
 
 
-async def _ended(user: Gateway, job_id: str) -> str:
+async def ended(user: Gateway, job_id: str) -> str:
     """Poll the job with its ETag until it has ended; return its status."""
     path, etag = f"/queries/upload-jobs/{job_id}", ""
     deadline = time.monotonic() + _LIMIT_SECONDS
@@ -96,7 +96,7 @@ async def run(options: argparse.Namespace) -> None:
         job = await user.create_job([len(content) for content in contents])
         await _send_all(user, contents, job)
         sent = time.perf_counter() - begun
-        status = await _ended(user, job["jobId"])
+        status = await ended(user, job["jobId"])
         figures = {
             "photos": len(contents),
             "bytes": sum(map(len, contents)),

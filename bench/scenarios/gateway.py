@@ -28,6 +28,8 @@ from bench.usage import Usage
 _SHAPES: Final = ((4000, 3000, 86), (4000, 3000, 91), (4000, 3000, 95), (4600, 3450, 95))
 """Width, height and quality of the photos: 2 to 6 MB. The largest is sent in parts."""
 _QUICK_SHAPES: Final = ((400, 300, 90),)
+_PARTS_BYTES: Final = 6_000_000
+"""More than one PUT takes: a quick run sends one photo in parts too."""
 
 Runs = Sequence[Mapping[str, Any]]
 """What a load has printed, in each round."""
@@ -159,7 +161,8 @@ def folder_of_photos(effort: Effort) -> Iterator[Path]:
     ]
     with tempfile.TemporaryDirectory(prefix="sluice-bench-photos-") as folder:
         for number in range(Size.of(effort).photos):
-            content = distinct(pictures[number % len(pictures)], number)
+            padded = _PARTS_BYTES if effort.quick and number == 0 else 0
+            content = distinct(pictures[number % len(pictures)], number, padded)
             (Path(folder) / f"{number:05}.jpg").write_bytes(content)
         yield Path(folder)
 

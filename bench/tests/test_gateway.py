@@ -19,12 +19,14 @@ from PIL.ExifTags import IFD, Base
 from bench import loadtest
 from bench.load.gateway_client import gateway
 from bench.load.gateway_live import WAYS, Sightings
+from bench.load.gateway_photos import ended, faults
 from bench.load.gateway_users import Tally, iterate
 from bench.load.photos import distinct, photo
 from bench.processes import free_port, servers
 from bench.scenario import Effort
 from bench.scenarios.gateway import Photos, Size
 from bench.usage import Usage
+from support.server import standalone
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -101,6 +103,22 @@ async def test_balancer_sends_connections_in_turns() -> None:
         finally:
             await asyncio.to_thread(balancer.__exit__, None, None, None)
     assert found == ["a", "b", "a", "b"]
+
+
+async def test_photos_in_parts_and_in_one_put_are_completed(tmp_path: Path) -> None:
+    """On `sluice serve`: a photo above 5 MiB is sent in parts."""
+    picture = photo(64, 48, 1)
+    contents = [distinct(picture, 0), distinct(picture, 1, 6_000_000)]
+    with standalone(tmp_path / "data") as server:
+        base = f"http://{server.gateway_address}"
+        async with gateway(base) as anybody:
+            user = await anybody.registered()
+            job = await user.create_job([len(content) for content in contents])
+            assert [item["multipart"] is None for item in job["items"]] == [True, False]
+            for item, content in zip(job["items"], contents, strict=True):
+                await user.send(item, content)
+            assert await ended(user, job["jobId"]) == "COMPLETED"
+        assert await faults(base, user.token, job["jobId"]) == Counter()
 
 
 async def test_later_state_implies_the_earlier_ones() -> None:
