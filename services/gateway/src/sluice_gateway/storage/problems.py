@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from sluice_core.errors import SluiceError
+from sluice_gateway.http.problems import retry_after_seconds
 
 _BY_CODE: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
@@ -51,10 +52,10 @@ def problem_response(error: SluiceError) -> Response:
     headers = {"cache-control": "no-store"}
     if error.metadata:
         problem["metadata"] = dict(error.metadata)
-    if error.retry_after_seconds is not None:
-        problem["retryAfterSeconds"] = error.retry_after_seconds
+    if (delay := retry_after_seconds(error)) is not None:
+        problem["retryAfterSeconds"] = delay
         # Whole seconds, rounded up: a retry after exactly this time is not too early.
-        headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
+        headers["retry-after"] = str(math.ceil(delay))
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = error.metadata["allow"]
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
