@@ -257,9 +257,9 @@ async def services_stage(
     stage = ServicesStage(folder, backends, more)
     await stage.begin()
     try:
-        # The first one creates the tables.
-        for process in stage.processes:
-            await asyncio.to_thread(process.start)
+        first, *others = stage.processes
+        await asyncio.to_thread(first.start)  # it creates the tables
+        await asyncio.gather(*(asyncio.to_thread(process.start) for process in others))
         yield stage
     except BaseException:
         for process in stage.processes:

@@ -150,7 +150,7 @@ async def test_ended_and_closed_jobs_are_not_looked_at(
 async def test_look_goes_on_after_an_outage(
     jobs: JobTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [Unavailable("CATALOGUE_UNAVAILABLE", "Try again.")]
+    failures = [ValueError("a defect"), Unavailable("CATALOGUE_UNAVAILABLE", "Try again.")]
     versions = jobs.versions
 
     async def failing(job_ids: Sequence[str]) -> object:

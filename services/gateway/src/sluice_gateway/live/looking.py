@@ -46,6 +46,8 @@ class StateLook:
                 if not self._is_failing:  # once, not twice a second
                     _log.warning("live.look_failed", error=str(error))
                 self._is_failing = True
+            except Exception:  # noqa: BLE001 - a defect here must not end the gateway
+                _log.exception("live.look_failed")
             else:
                 self._is_failing = False
 
