@@ -97,6 +97,11 @@ class PhotoUser:
         # Who registers has a tenant of their own.
         self.owner = Owner(session["user"]["tenant"], session["user"]["userId"])
 
+    async def _log_in(self) -> None:
+        """Replace an access token that has ended: a run may take longer than a quarter of an hour."""
+        self.token = ""
+        self.token = (await self.ask("POST", "/api/auth/login", self.credentials))["token"]
+
     async def once(
         self, method: str, path: str, body: Any = None, *, key: str = "", base: str = ""
     ) -> Answer:
@@ -134,7 +139,9 @@ class PhotoUser:
                 what: object = error
             else:
                 is_temporary = answer.status in _REPEATED
-                if not is_temporary and answer.reason != "REQUEST_IN_PROGRESS":
+                if answer.reason == "TOKEN_EXPIRED":
+                    await self._log_in()
+                elif not is_temporary and answer.reason != "REQUEST_IN_PROGRESS":
                     return answer
                 what, pause = answer, float(answer.headers.get("Retry-After", pause))
             assert time.monotonic() < deadline, f"{method} {path} has no answer: {what}"

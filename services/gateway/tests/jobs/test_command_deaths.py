@@ -119,9 +119,7 @@ async def request(
     if key:
         headers["idempotency-key"] = key
     async with client_of(build_app(deps), API) as http:
-        fuse.request = asyncio.create_task(
-            http.request(method, path, json=body, headers=headers)  # type: ignore[arg-type]
-        )
+        fuse.request = asyncio.create_task(http.request(method, path, json=body, headers=headers))
         await asyncio.wait([fuse.request])
     if fuse.request.cancelled() or fuse.request.exception() is not None:
         assert fuse.has_burnt, fuse.request.exception()
