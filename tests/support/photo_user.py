@@ -98,7 +98,7 @@ class PhotoUser:
         self.owner = Owner(session["user"]["tenant"], session["user"]["userId"])
 
     async def _log_in(self) -> None:
-        """Replace an access token that has ended: a run may take longer than a quarter of an hour."""
+        """Replace an access token that has ended: a run may last longer than one."""
         self.token = ""
         self.token = (await self.ask("POST", "/api/auth/login", self.credentials))["token"]
 
