@@ -98,6 +98,18 @@ async def test_jobs_of_others_are_not_found(catalogue: GatewayCatalogue) -> None
     assert (await catalogue.get_job(ANN, job_id)).status is JobStatus.QUEUED
 
 
+async def test_versions_of_many_jobs_are_read_at_once(catalogue: GatewayCatalogue) -> None:
+    jobs = [(await catalogue.create_job(new_job(owner=owner))).job for owner in (ANN, RIVAL)]
+    ids = [job.job_id for job in jobs]
+    before = await catalogue.job_versions(ids)
+    assert before == {job.job_id: job.version for job in jobs}
+    await catalogue.cancel_job(ANN, ids[0])
+    after = await catalogue.job_versions([*ids, "job_unknown"])
+    assert after == {ids[0]: (await catalogue.get_job(ANN, ids[0])).version, ids[1]: before[ids[1]]}
+    assert after[ids[0]] > before[ids[0]]
+    assert await catalogue.job_versions([]) == {}
+
+
 async def test_jobs_are_listed_newest_first_page_by_page(catalogue: GatewayCatalogue) -> None:
     made = [(await catalogue.create_job(new_job())).job for _ in range(5)]
     await catalogue.create_job(new_job(owner=BEN))

@@ -39,6 +39,7 @@ from sluice_gateway.jobs.pressure import BackPressure
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import ObjectUrls
 from sluice_gateway.live.hub import LiveHub
+from sluice_gateway.live.looking import looking
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.progress import ProgressBatches
@@ -91,7 +92,10 @@ async def open_gateway(
                     settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
                 )
             )
-            yield _deps(authenticator, metrics, options, is_ready, backends, photos)
+            deps = _deps(authenticator, metrics, options, is_ready, backends, photos)
+            assert deps.hub is not None
+            await enter(looking(deps.hub))
+            yield deps
             return
         policy = rotation_policy(settings)
         keys = await enter(open_signing_keys(keys_file(settings), policy, metrics.accounts))
@@ -105,6 +109,8 @@ async def open_gateway(
             verifier = KeylessAuthenticator(verifier)
         accounts = await enter(_open_accounts(options, catalogue, buckets, keys, terms, metrics))
         deps = _deps(verifier, metrics, options, is_ready, backends, photos)
+        assert deps.hub is not None
+        await enter(looking(deps.hub))
         yield replace(deps, accounts=accounts, keys=keys, terms=terms)
 
 

@@ -18,8 +18,6 @@ from sluice_gateway.projection.sweeper import SweepOptions
 
 _DAY_SECONDS = 24 * 3600.0
 DEFAULT_AUDIENCE = "sluice"
-GROUP = "gateway"
-"""Consumer group of the projector."""
 PUBLISH_SECONDS = 600.0
 """Twice as long as verifiers keep the keys."""
 
@@ -99,6 +97,7 @@ def photo_options(settings: SluiceSettings, *, tus_path: str = "") -> PhotoOptio
         upload_url_seconds=gateway.upload_url_seconds,
         download_url_seconds=gateway.download_url_seconds,
         tus_path=tus_path,
+        claim_seconds=gateway.claim_seconds,
     )
 
 

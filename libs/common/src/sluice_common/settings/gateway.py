@@ -119,6 +119,10 @@ class Gateway(Group):
     """Time for a photo to arrive after its last change; then it is FAILED. No URL lives longer."""
     sweep_interval_seconds: Seconds = 60.0
     """Pause between two searches for photos that got stuck."""
+    claim_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 60.0
+    """How long a repeat with an Idempotency-Key waits for a first request whose process died."""
+    group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "gateway"
+    """Consumer group of the projector: one for all replicas, another for each deployment."""
 
     @field_validator("public_url", "objects_url")
     @classmethod

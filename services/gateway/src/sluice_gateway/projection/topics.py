@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sluice_core.access.principal import Principal
@@ -49,6 +49,9 @@ class CatalogueTopics:
         if read is None:
             return []
         return [*map(photo_update, read.photos), job_update(read.job, read.photos)]
+
+    async def versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._jobs.job_versions(job_ids)
 
     async def _open_jobs(self, owner: Owner) -> list[UploadJob]:
         pages = [await self._jobs.list_jobs(owner, MAX_JOBS, status=status) for status in _OPEN]

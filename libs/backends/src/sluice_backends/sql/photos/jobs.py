@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import and_, bindparam, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +37,9 @@ _GET_WITH_PHOTOS = (
     .join(photos, photos.c.job_id == upload_jobs.c.job_id)
     .where(upload_jobs.c.job_id == bindparam("p_job"))
     .order_by(photos.c.position)
+)
+_VERSIONS = select(upload_jobs.c.job_id, upload_jobs.c.version).where(
+    upload_jobs.c.job_id.in_(bindparam("p_jobs", expanding=True))
 )
 _NEW_PHOTOS = insert(photos)
 # By the counts of open jobs: those are few, and the index of their status finds them.
@@ -90,6 +93,13 @@ class SqlUploadJobs(SqlFamily):
         async with self._db.read() as connection:
             arriving, processing = (await connection.execute(_OPEN_PHOTOS)).one()
         return OpenPhotos(int(arriving), int(processing))
+
+    async def job_versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        if not job_ids:
+            return {}
+        async with self._db.read() as connection:
+            result = await connection.execute(_VERSIONS, {"p_jobs": list(job_ids)})
+            return {row.job_id: row.version for row in result}
 
     async def list_jobs(
         self,
