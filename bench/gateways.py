@@ -17,7 +17,6 @@ from bench.event_groups import begin_at_the_end
 from bench.processes import Server, free_port, server, servers
 from bench.usage import Watched
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
-from sluice_gateway.settings import GROUP
 
 LIMITS: Final[Mapping[str, str]] = {
     "SLUICE_GATEWAY__JOBS_PER_MINUTE": "100000",
@@ -56,13 +55,17 @@ def gateways(replicas: int = 2) -> Iterator[Gateways]:
     group = f"bench-{uuid.uuid4().hex[:8]}"
     with (
         tempfile.TemporaryDirectory(prefix="sluice-bench-gateway-") as scratch,
-        deployment(6, SLUICE_PROCESSOR__GROUP=group) as sluice,
+        deployment(
+            6,
+            SLUICE_PROCESSOR__GROUP=f"{group}-processor",
+            SLUICE_GATEWAY__GROUP=f"{group}-gateway",
+        ) as sluice,
     ):
         if (database := sluice.backends.get("mysql")) is None:
             raise MissingBackendError("the database is no process of this machine, or not visible")
         brokers = sluice.settings["SLUICE_KAFKA__BOOTSTRAP_SERVERS"]
-        asyncio.run(begin_at_the_end(brokers, group, UPLOADS_TOPIC))
-        asyncio.run(begin_at_the_end(brokers, GROUP, UPLOADS_TOPIC, NODES_TOPIC))
+        for name in ("processor", "gateway"):
+            asyncio.run(begin_at_the_end(brokers, f"{group}-{name}", UPLOADS_TOPIC, NODES_TOPIC))
         address = f"127.0.0.1:{free_port()}"
         settings = {
             **sluice.settings,

@@ -19,8 +19,8 @@ from sluice_core.ports.event_publisher import PHOTOS_TOPIC, EventRecord
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import ObjectRef
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.metrics import ProjectionMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.projector import Projector
 from sluice_gateway.projection.sweeper import PhotoSweeper, SweepOptions
 from support.photo_user import SentPhoto
