@@ -11,25 +11,63 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+"""Opcodes."""
 AT_ONCE = 50
 """Handshakes: more would only wait in the backlog of the server."""
 OPEN_SECONDS = 60.0
 
 
-def masked(text: str) -> bytes:
+def masked(payload: bytes, opcode: int = TEXT) -> bytes:
     """Return a WebSocket message of a client (RFC 6455, section 5.2), of at most 64 KiB."""
-    payload, mask = text.encode(), os.urandom(4)
+    mask, size = os.urandom(4), len(payload)
     hidden = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
-    size = len(payload)
-    head = struct.pack("!BBH", 0x81, 0x80 | 126, size) if size > 125 else bytes([0x81, 0x80 | size])
-    return head + mask + hidden
+    length = struct.pack("!BH", 0x80 | 126, size) if size > 125 else bytes([0x80 | size])
+    return bytes([0x80 | opcode]) + length + mask + hidden
 
 
-async def opened(host: str, port: int, token: str) -> asyncio.StreamReader:
-    """Open a session that hears about all jobs of the user; return what it receives."""
+@dataclass
+class Socket:
+    """A WebSocket that answers pings, as every client does by itself."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def next_message(self) -> bytes:
+        """Return the next message. Raise `EOFError` at the end of the connection."""
+        while True:
+            first, second = await self.reader.readexactly(2)
+            size = second & 0x7F
+            if size == 126:
+                (size,) = struct.unpack("!H", await self.reader.readexactly(2))
+            payload = await self.reader.readexactly(size)
+            opcode = first & 0x0F
+            if opcode == CLOSE:
+                raise EOFError(payload)
+            if opcode == PING:
+                self.writer.write(masked(payload, PONG))
+            else:
+                return payload
+
+    async def until(self, command: bytes) -> None:
+        """Wait for a frame of STOMP. Raise RuntimeError for an ERROR."""
+        while command not in (message := await self.next_message()):
+            if b"ERROR" in message:
+                raise RuntimeError(f"no {command!r}: {message!r}")
+
+    async def stay(self) -> None:
+        """Read until the connection ends."""
+        with suppress(EOFError, ConnectionError):
+            while True:
+                await self.next_message()
+
+
+async def opened(host: str, port: int, token: str) -> Socket:
+    """Open a session that hears about all jobs of the user."""
     reader, writer = await asyncio.open_connection(host, port, limit=16 * 1024)
-    _KEPT.append(writer)
     lines = [
         "GET /ws HTTP/1.1",
         f"Host: {host}:{port}",
@@ -43,35 +81,28 @@ async def opened(host: str, port: int, token: str) -> asyncio.StreamReader:
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 101 " not in head.partition(b"\r\n")[0]:
         raise RuntimeError(f"no WebSocket: {head!r}")
+    session = Socket(reader, writer)
     connect = f"CONNECT\naccept-version:1.2\nhost:sluice\nAuthorization:Bearer {token}\n\n\0"
-    writer.write(masked(connect))
-    frame = await reader.readuntil(b"\0")
-    if b"CONNECTED" not in frame:
-        raise RuntimeError(f"no session: {frame!r}")
-    subscribe = "SUBSCRIBE\nid:0\ndestination:/user/queue/progress\nreceipt:r\n\n\0"
-    writer.write(masked(subscribe))
-    while b"RECEIPT" not in (frame := await reader.readuntil(b"\0")):
-        if b"ERROR" in frame:
-            raise RuntimeError(f"no subscription: {frame!r}")
-    return reader
-
-
-_KEPT: list[asyncio.StreamWriter] = []
-"""Writers, which would close their sockets when nothing refers to them."""
+    writer.write(masked(connect.encode()))
+    await session.until(b"CONNECTED")
+    writer.write(masked(b"SUBSCRIBE\nid:0\ndestination:/user/queue/progress\nreceipt:r\n\n\0"))
+    await session.until(b"RECEIPT")
+    return session
 
 
 async def main(host: str, port: int, count: int, tokens: Sequence[str]) -> None:
     """Open the sockets, print their number, wait for a line, print how many are still open."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int) -> asyncio.StreamReader:
+    async def one(number: int) -> asyncio.Task[None]:
         async with room, asyncio.timeout(OPEN_SECONDS):
-            return await opened(host, port, tokens[number % len(tokens)])
+            session = await opened(host, port, tokens[number % len(tokens)])
+        return asyncio.create_task(session.stay())
 
-    readers = await asyncio.gather(*(one(number) for number in range(count)))
-    _print(len(readers))
+    staying = await asyncio.gather(*(one(number) for number in range(count)))
+    _print(len(staying))
     await asyncio.to_thread(sys.stdin.readline)
-    _print(sum(not reader.at_eof() and reader.exception() is None for reader in readers))
+    _print(sum(not each.done() for each in staying))
 
 
 def _print(number: int) -> None:
