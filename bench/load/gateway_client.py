@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -67,7 +68,7 @@ class Gateway:
     async def put(self, signed: Mapping[str, Any], content: bytes) -> None:
         """Put bytes by a signed URL. Raise LoadFailedError when the store refuses them."""
         url, headers = signed["presignedUrl"], signed["headers"]
-        async with self.http.put(url, data=content, headers=headers) as answer:
+        async with self.http.put(url, data=io.BytesIO(content), headers=headers) as answer:
             if answer.status != 200:
                 raise LoadFailedError(f"PUT: {answer.status} {(await answer.text())[:300]}")
 
