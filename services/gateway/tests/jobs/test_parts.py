@@ -250,6 +250,16 @@ async def test_finalize_confirms_a_put(photos: PhotoGateway) -> None:
     assert photos.environment.created == [photo.object, photo.object]
 
 
+async def test_finalize_notifies_of_no_known_object(photos: PhotoGateway) -> None:
+    """The photo has a node, and another notification would have it read within the request."""
+    (item,) = (await photos.create(10))["items"]
+    await photos.put(item, b"x" * 10)
+    photo = await photos.arrive(item["photoId"])
+    assert (await finalize(photos, photo.photo_id)).json()["status"] == "PROCESSING"
+    # Only the store's own.
+    assert photos.environment.created == [photo.object]
+
+
 async def test_photo_without_finalize_is_processed(photos: PhotoGateway) -> None:
     """A late finalize does not change what the processor has found."""
     (item,) = (await photos.create(10))["items"]
