@@ -41,7 +41,8 @@ async def create_job(
     Sends no request to the store, so it works while that is down.
 
     Raise `InvalidArgument` BAD_FILENAME, UNSUPPORTED_CONTENT_TYPE, BAD_PHOTO_SIZE, BAD_STRATEGY;
-    `RateLimited`; `Unavailable` BACK_PRESSURE; `PermissionDenied` NOT_GRANTED, DRIVE_READ_ONLY.
+    `RateLimited`; `Unavailable` BACK_PRESSURE; `PermissionDenied` NOT_GRANTED, DRIVE_READ_ONLY;
+    the errors of a store that cannot sign URLs, and then there is no job.
     """
     strategy = _check_strategy(body.strategy, services.options)
     files = _check_files(body, services.options.max_photo_bytes)
@@ -49,16 +50,16 @@ async def create_job(
     await _check_pressure(services)
     drive = await writable_drive(services.catalogue, services.homes, caller.principal)
     job_id = job_id_of(operation_id)
-    created = await services.catalogue.create_job(
-        NewJob(
-            job_id=job_id,
-            owner=caller.owner,
-            drive=drive.name,
-            strategy=strategy,
-            photos=[_new_photo(drive, job_id, file) for file in files],
-            trace_parent=current_traceparent(),
-        )
+    new = NewJob(
+        job_id=job_id,
+        owner=caller.owner,
+        drive=drive.name,
+        strategy=strategy,
+        photos=[_new_photo(drive, job_id, file) for file in files],
+        trace_parent=current_traceparent(),
     )
+    await services.urls.check(drive, strategy, new.photos[0])
+    created = await services.catalogue.create_job(new)
     if created.created:
         services.metrics.created.inc()
         services.metrics.photos.inc(len(files))
