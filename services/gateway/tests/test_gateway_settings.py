@@ -12,9 +12,18 @@ import pytest
 from sluice_common.settings import load_settings
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
+from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.jobs.pressure import BackPressure, PressureLimits
 from sluice_gateway.service import check_settings
-from sluice_gateway.settings import gateway_options, keys_file, photo_options, rotation_policy
+from sluice_gateway.settings import (
+    gateway_options,
+    keys_file,
+    photo_options,
+    pressure_limits,
+    rotation_policy,
+)
 from support.environment import process_environment
 from support.gateway import ANN, running_gateway
 from support.openid_server import OpenIdClient, openid_server
@@ -115,6 +124,39 @@ def test_limits_of_photos_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_GATEWAY__UPLOAD_URL_SECONDS", "3601")
     with pytest.raises(ConfigurationError, match="UPLOAD_URL_SECONDS"):
         load_settings()
+
+
+def test_limits_of_backlogs_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pressure_limits(load_settings()) == PressureLimits(10_000, 10_000, 10_000, 5.0, 30.0)
+    for number, name in enumerate(("PHOTOS", "EVENTS", "MESSAGES")):
+        monkeypatch.setenv(f"SLUICE_GATEWAY__MAX_WAITING_{name}", str(number))
+    monkeypatch.setenv("SLUICE_GATEWAY__MAX_DATABASE_WAIT_SECONDS", "0.5")
+    monkeypatch.setenv("SLUICE_GATEWAY__PRESSURE_RETRY_SECONDS", "7")
+    assert pressure_limits(load_settings()) == PressureLimits(0, 1, 2, 0.5, 7.0)
+
+
+async def test_waiting_photos_defer_new_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process composes it: by the catalogue that everybody's photos are in."""
+    monkeypatch.setenv("SLUICE_GATEWAY__MAX_WAITING_PHOTOS", "1")
+    monkeypatch.setenv("SLUICE_GATEWAY__PRESSURE_RETRY_SECONDS", "7")
+    files = [{"filename": "a.jpg", "mimeType": "image/jpeg", "bytes": 10}] * 2
+    async with running_gateway(tmp_path) as gateway:
+        token = (await gateway.register())["token"]
+        headers = {"authorization": f"Bearer {token}"}
+        reply = await gateway.post("/commands/upload-jobs", {"files": files}, **headers)
+        assert reply.status == 201, reply.content
+        photos = gateway.deps.photos
+        assert photos is not None
+        assert isinstance(photos.pressure, BackPressure)
+        await gateway.catalogue.change_photos(
+            [PhotoChange(item["photoId"], PhotoStatus.PROCESSING) for item in reply.json()["items"]]
+        )
+        await photos.pressure.measure()
+        reply = await gateway.post("/commands/upload-jobs", {"files": files}, **headers)
+        assert (reply.status, reply.json()["reason"]) == (503, "BACK_PRESSURE")
+        assert reply.headers["retry-after"] == "7"
 
 
 def test_gateway_needs_a_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:

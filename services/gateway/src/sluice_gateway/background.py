@@ -12,8 +12,8 @@ from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_gateway.backends import GatewayBackends
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.metrics import GatewayMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.log_source import LogSource
 from sluice_gateway.projection.projector import Projector
 from sluice_gateway.projection.sweeper import PhotoSweeper

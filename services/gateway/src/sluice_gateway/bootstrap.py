@@ -25,15 +25,17 @@ from sluice_gateway.auth.key_file import SigningKeys, open_signing_keys
 from sluice_gateway.auth.passwords import Passwords
 from sluice_gateway.auth.sessions import Sessions
 from sluice_gateway.backends import GatewayBackends
+from sluice_gateway.backlogs import measuring
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.housekeeping import purging
 from sluice_gateway.http.authentication import Authentication, KeylessAuthenticator
 from sluice_gateway.http.operations import Readiness
-from sluice_gateway.jobs.announcements import Announcements
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.jobs.idempotency import RepeatableRequests
 from sluice_gateway.jobs.limits import UserLimits
 from sluice_gateway.jobs.multiparts import Multiparts
-from sluice_gateway.jobs.ports import NoPressure, Reprocessing
+from sluice_gateway.jobs.ports import Reprocessing
+from sluice_gateway.jobs.pressure import BackPressure
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import ObjectUrls
 from sluice_gateway.live.hub import LiveHub
@@ -44,16 +46,19 @@ from sluice_gateway.live.sessions import Sessions as LiveSessions
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.topics import CatalogueTopics
-from sluice_gateway.settings import keys_file, photo_options, rotation_policy
+from sluice_gateway.settings import keys_file, photo_options, pressure_limits, rotation_policy
 from sluice_gateway.tus.headers import PREFIX
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoHooks:
-    """What becomes of objects. They are processed elsewhere, perhaps in another process."""
+    """What becomes of objects. They are processed elsewhere, perhaps in another process.
+
+    reprocessing: None where no processor follows the events.
+    """
 
     object_created: ObjectCreated
-    reprocessing: Reprocessing
+    reprocessing: Reprocessing | None
 
 
 @asynccontextmanager
@@ -117,7 +122,8 @@ async def _open_photos(
     assert objects is not None, "photos need a store"
     limits = photo_options(settings, tus_path=PREFIX)
     progress = ProgressBatches(live, metrics.live)
-    async with asyncio.TaskGroup() as group:
+    pressure = BackPressure(pressure_limits(settings), catalogue, metrics.pressure)
+    async with measuring(settings, pressure), asyncio.TaskGroup() as group:
         flushing = group.create_task(progress.run(), name="progress")
         try:
             yield PhotoServices(
@@ -128,7 +134,7 @@ async def _open_photos(
                 object_created=hooks.object_created,
                 reprocessing=hooks.reprocessing,
                 updates=live,
-                announcements=Announcements(live),
+                announcer=Announcer(catalogue, live),
                 progress=progress,
                 limits=UserLimits(
                     buckets,
@@ -136,7 +142,7 @@ async def _open_photos(
                     jobs_per_minute=limits.jobs_per_minute,
                     progress_per_second=limits.progress_per_second,
                 ),
-                pressure=NoPressure(),
+                pressure=pressure,
                 repeatable=RepeatableRequests(catalogue, limits),
                 metrics=metrics.jobs,
                 options=limits,

@@ -17,10 +17,8 @@ from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
-from sluice_core.combinations import CatalogueKind
+from sluice_core.combinations import CatalogueKind, Events
 from sluice_core.configuration import ConfigurationError
-from sluice_core.errors import Unimplemented
-from sluice_core.photos.model import Photo
 from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends, open_live_updates
 from sluice_gateway.background import background_work, projector_of, working
@@ -98,13 +96,18 @@ async def _main(
             # Otherwise one process has the objects, and the photos with them: `sluice serve`.
             objects = await enter(open_objects(settings, metrics.s3))
             backends = replace(backends, objects=objects)
-            hooks = PhotoHooks(PhotoAdopter(catalogue, objects), _refuse_reprocessing)
+            projector = projector_of(backends, metrics)
+            has_events = settings.events is not Events.OFF
+            hooks = PhotoHooks(
+                PhotoAdopter(catalogue, objects),
+                projector.look_at if has_events else None,
+            )
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         hub = deps.hub
         assert hub is not None, "open_gateway opens one"
         if hooks is not None:
             # Nothing is published in this process, so the projector is not woken.
-            projector, wake = projector_of(backends, metrics), asyncio.Event()
+            wake = asyncio.Event()
             created = hooks.object_created
             work = background_work(settings, backends, projector, metrics, wake, created)
             await enter(working(work, stop))
@@ -123,14 +126,3 @@ async def _main(
         finally:
             # First the probes learn it, so that no new requests arrive during the drain.
             ready.clear()
-
-
-async def _refuse_reprocessing(photo: Photo) -> None:
-    """Raise `Unimplemented`: no request to the processors of other processes exists yet.
-
-    The sweeper lets the photo fail again.
-    """
-    raise Unimplemented(
-        "REPROCESSING_DISABLED",
-        "This server cannot have a photo processed again; upload it in a new job.",
-    )

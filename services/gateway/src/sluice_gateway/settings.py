@@ -11,6 +11,7 @@ from sluice_core.addresses import Address
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.jobs.pressure import PressureLimits
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.sweeper import SweepOptions
 
@@ -91,6 +92,18 @@ def photo_options(settings: SluiceSettings, *, tus_path: str = "") -> PhotoOptio
         upload_url_seconds=gateway.upload_url_seconds,
         download_url_seconds=gateway.download_url_seconds,
         tus_path=tus_path,
+    )
+
+
+def pressure_limits(settings: SluiceSettings) -> PressureLimits:
+    """Return what may wait before new jobs are refused."""
+    gateway = settings.gateway
+    return PressureLimits(
+        photos=gateway.max_waiting_photos,
+        events=gateway.max_waiting_events,
+        messages=gateway.max_waiting_messages,
+        database_seconds=gateway.max_database_wait_seconds,
+        retry_seconds=gateway.pressure_retry_seconds,
     )
 
 

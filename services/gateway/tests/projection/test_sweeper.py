@@ -18,7 +18,7 @@ from sluice_core.ports.catalogue import ObjectIntent
 from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.ids import direct_multipart_id
 from sluice_core.uploads.model import ObjectRef
-from sluice_gateway.projection.announcing import Announcer
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.projection.sweeper import NOT_ARRIVED, PhotoSweeper, SweepOptions
 from support.commits import BUCKET
 from support.photo_jobs import ANN, change_photo, commit_object, create_photo

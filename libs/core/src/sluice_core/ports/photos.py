@@ -128,9 +128,17 @@ class PhotoCatalogue(Protocol):
         ...
 
     async def reopen_photo(
-        self, owner: Owner, photo_id: str, how: Reopening, *, audit: AuditEntry | None = None
+        self,
+        owner: Owner,
+        photo_id: str,
+        how: Reopening,
+        *,
+        audit: AuditEntry | None = None,
+        trace_parent: str = "",
     ) -> ChangedPhoto:
         """Give a FAILED photo another attempt; REPEATED if that has begun.
+
+        For REPROCESS the outbox gets a ProcessingRequested, also for a repeat.
 
         Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_EXISTS for a retry of a
         photo whose node was committed (rule 19: no node id is committed twice); OBJECT_MISSING for

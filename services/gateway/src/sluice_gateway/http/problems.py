@@ -45,6 +45,8 @@ _BY_REASON: Final[Mapping[str, int]] = {
     "METADATA_TOO_LARGE": 431,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "LENGTH_REQUIRED": 411,
+    "PRECONDITION_FAILED": 412,
+    "RANGE_NOT_SATISFIABLE": 416,
     "TUS_VERSION_UNSUPPORTED": 412,
     "UPLOAD_CHECKSUM_MISMATCH": CHECKSUM_MISMATCH,
     "UPLOAD_GONE": 410,
@@ -116,6 +118,8 @@ def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Resp
         headers |= error.headers
     if "allow" in error.metadata and status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = error.metadata["allow"]
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "size" in error.metadata:
+        headers["content-range"] = f"bytes */{error.metadata['size']}"
     if status in _LAST_OF_CONNECTION:
         headers["connection"] = "close"
     # ASCII: a name in an error may hold what UTF-8 cannot encode.

@@ -24,10 +24,9 @@ async def retry_photo(services: PhotoServices, caller: Caller, photo_id: str) ->
     reopened = await services.catalogue.reopen_photo(
         caller.owner, photo_id, Reopening.RETRY, audit=audit
     )
-    photo, changed_job = reopened.photo, reopened.job
+    photo = reopened.photo
     assert photo is not None, "an unknown photo raises"
-    assert changed_job is not None, "an unknown photo raises"
     if reopened.outcome is Outcome.APPLIED:
         await services.multiparts.discard([former])
-        await services.announcements.publish(changed_job, [photo])
+        await services.announcer.announce([photo])
     return await services.urls.item(drive, job.strategy, photo)

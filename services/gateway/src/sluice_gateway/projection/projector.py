@@ -16,8 +16,8 @@ from sluice_core.photos.model import Photo
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.photos import ChangedPhoto
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.metrics import ProjectionMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.decisions import (
     NodeState,
     change_of,
@@ -83,6 +83,7 @@ class Projector:
                 lost.append(photo)
         changed = await self._catalogue.change_photos(changes)
         self.count(changed)
+        self._time(photos, changed)
         await self._clean_up(photos, nodes, changed, lost)
         named = {each.photo.node_id for each in changed if each.photo is not None}
         named |= {news.node_id for news in batch if news.kind is not NewsKind.CHECK}
@@ -90,6 +91,10 @@ class Projector:
             photo for node_id, photo in photos.items() if node_id in named
         )
         return changed
+
+    async def look_at(self, photo: Photo) -> None:
+        """Compare a photo with its node, without news of it. Raise `SluiceError`."""
+        await self.project_all([NodeNews(photo.node_id, NewsKind.CHECK)])
 
     def count(self, changed: Sequence[ChangedPhoto]) -> None:
         """Count and log the ends of photos."""
@@ -100,8 +105,10 @@ class Projector:
             match each.photo.status:
                 case PhotoStatus.COMPLETED:
                     self._metrics.completed.inc()
+                    self._metrics.upload_completed.inc()
                 case PhotoStatus.FAILED:
                     self._metrics.failed.labels(each.photo.reason).inc()
+                    self._metrics.upload_failed.labels(each.photo.reason).inc()
                     _log.info(
                         "photo.failed",
                         photoId=each.photo.photo_id,
@@ -110,6 +117,16 @@ class Projector:
                     )
                 case _:
                     pass
+
+    def _time(self, former: Mapping[str, Photo], changed: Sequence[ChangedPhoto]) -> None:
+        """Observe how long photos were in PROCESSING, unless they passed through it just now."""
+        for each in changed:
+            photo = each.photo
+            if photo is None or each.outcome is not Outcome.APPLIED:
+                continue
+            before = former[photo.node_id]
+            if (before.status, photo.status) == (PhotoStatus.PROCESSING, PhotoStatus.COMPLETED):
+                self._metrics.duration.observe(max(0.0, photo.updated_at - before.updated_at))
 
     async def _project_batch(self, batch: Sequence[NodeNews]) -> Sequence[None]:
         await self.project_all(batch)

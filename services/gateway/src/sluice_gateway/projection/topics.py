@@ -12,8 +12,8 @@ from sluice_core.live.updates import Update
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, UploadJob
 from sluice_core.ports.upload_jobs import JobCatalogue, JobWithPhotos
+from sluice_gateway.jobs.updates import job_update, photo_update
 from sluice_gateway.live.topics import JobTopic, UserTopic
-from sluice_gateway.projection.updates import job_update, photo_update
 
 MAX_JOBS: Final = 50
 """Open jobs in a user's snapshot, the newest of each status. Others are heard when they change."""

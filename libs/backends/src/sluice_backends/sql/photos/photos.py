@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.photos.listing import cursor_of, listing
 from sluice_backends.sql.photos.rows import photo_not_found, photo_of
 from sluice_backends.sql.photos.tags import drop_tags
@@ -18,10 +19,12 @@ from sluice_backends.sql.schema import LIVE, nodes, photos, upload_jobs
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import FailedPrecondition
 from sluice_core.events.photos import photo_deleted
+from sluice_core.events.uploads import processing_requested
 from sluice_core.photos.changes import Outcome, PhotoChange, reopen
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, Photo
 from sluice_core.photos.states import TERMINAL, PhotoStatus, Reopening, is_terminal
+from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.photos import (
     ALL_PHOTOS,
     ChangedPhoto,
@@ -134,15 +137,18 @@ class SqlPhotos(SqlFamily):
         how: Reopening,
         *,
         audit: AuditEntry | None = None,
+        trace_parent: str = "",
     ) -> ChangedPhoto:
         work = await lock_photos(self._db, connection, [photo_id])
         photo = work.owned(owner, photo_id)
         again = reopen(photo, how, work.now)
         if again is photo:
+            await append_events(connection, _requests(photo, how, work.now, trace_parent))
             return work.changed(photo_id, Outcome.REPEATED)
         await _check_object(connection, photo, how)
-        work.step(photo.status, again)
+        work.step(photo.status, again, trace_parent=trace_parent)
         await work.write()
+        await append_events(connection, _requests(again, how, work.now, trace_parent))
         await work.forget_multipart(again)
         await append_entries(self._db, connection, audit)
         return work.changed(photo_id, Outcome.APPLIED)
@@ -169,6 +175,14 @@ class SqlPhotos(SqlFamily):
         await work.write()
         await append_entries(self._db, connection, audit)
         return photo
+
+
+def _requests(photo: Photo, how: Reopening, now: float, trace_parent: str) -> Sequence[EventRecord]:
+    """Return the request to the processors, in the transaction of the photo: it cannot be lost."""
+    if how is not Reopening.REPROCESS:
+        return ()
+    tenant = photo.owner.tenant
+    return (processing_requested(tenant, photo.node_id, now, trace_parent=trace_parent),)
 
 
 async def _check_object(connection: AsyncConnection, photo: Photo, how: Reopening) -> None:
