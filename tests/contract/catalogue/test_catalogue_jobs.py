@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -156,6 +157,17 @@ async def test_a_cancelled_job_cancels_its_open_photos(catalogue: GatewayCatalog
     assert await catalogue.cancel_job(ANN, made.job.job_id, audit=entry) == []
     assert await catalogue.get_job(ANN, made.job.job_id) == job
     assert len((await catalogue.list_audit(TENANT, 10, None, AuditFilter())).entries) == 1
+
+
+async def test_a_large_job_is_read_in_slices(catalogue: GatewayCatalogue) -> None:
+    """Its rows take a tenth of a millisecond each, and nothing blocks the loop for ten."""
+    made = await catalogue.create_job(new_job(*[f"{number}.jpg" for number in range(500)]))
+    with mock.patch.object(asyncio, "sleep", wraps=asyncio.sleep) as sleep:
+        found = await catalogue.job_with_photos(ANN, made.job.job_id)
+        assert sleep.call_args_list.count(mock.call(0)) >= 9
+        await catalogue.cancel_job(ANN, made.job.job_id)
+        assert sleep.call_args_list.count(mock.call(0)) >= 18
+    assert found.photos == made.photos
 
 
 @pytest.mark.parametrize("are_stored", [False, True], ids=["awaited", "stored"])

@@ -64,7 +64,7 @@ async def create_job(
         services.metrics.created.inc()
         services.metrics.photos.inc(len(files))
         # Without the photos: nobody knows them yet, and their first progress shows them.
-        await services.announcer.publish(created)
+        await services.announcer.publish(created.job)
     items = await services.urls.items(drive, strategy, created.photos)
     return NewJobView(job_id=job_id, items=items)
 

@@ -17,16 +17,17 @@ async def retry_photo(services: PhotoServices, caller: Caller, photo_id: str) ->
     a store that cannot sign URLs, and then the photo stays as it is.
     """
     former = await services.catalogue.get_photo(caller.owner, photo_id)
-    job = await services.catalogue.get_job(caller.owner, former.job_id)
+    strategy = (await services.catalogue.get_job(caller.owner, former.job_id)).strategy
     drive = await services.catalogue.get_drive(former.owner.tenant, former.drive)
-    await services.urls.check(drive, job.strategy, former)
+    await services.urls.check(drive, strategy, former)
     audit = caller.audit("RetryPhoto", f"photo/{photo_id}")
     reopened = await services.catalogue.reopen_photo(
         caller.owner, photo_id, Reopening.RETRY, audit=audit
     )
-    photo = reopened.photo
+    photo, job = reopened.photo, reopened.job
     assert photo is not None, "an unknown photo raises"
+    assert job is not None, "an unknown photo raises"
     if reopened.outcome is Outcome.APPLIED:
         await services.multiparts.discard([former])
-        await services.announcer.announce([photo])
-    return await services.urls.item(drive, job.strategy, photo)
+        await services.announcer.publish(job, [photo])
+    return await services.urls.item(drive, strategy, photo)

@@ -85,10 +85,14 @@ class Projector:
         self.count(changed)
         self._time(photos, changed)
         await self._clean_up(photos, nodes, changed, lost)
-        named = {each.photo.node_id for each in changed if each.photo is not None}
-        named |= {news.node_id for news in batch if news.kind is not NewsKind.CHECK}
+        newest = {each.photo.node_id: each.photo for each in changed if each.photo is not None}
+        # Also without a change: this process may have died between a commit and its announcement.
+        named = {news.node_id for news in batch if news.kind is not NewsKind.CHECK}
+        announced = {**{key: photo for key, photo in photos.items() if key in named}, **newest}
+        deleted = {photo.job_id for photo in lost}
+        jobs = [each.job for each in changed if each.job is not None]
         await self._announcer.announce(
-            photo for node_id, photo in photos.items() if node_id in named
+            announced.values(), [job for job in jobs if job.job_id not in deleted]
         )
         return changed
 

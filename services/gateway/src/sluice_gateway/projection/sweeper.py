@@ -158,7 +158,10 @@ class PhotoSweeper:
             ]
         )
         self._projector.count(changed)
-        await self._announcer.announce(photos)
+        await self._announcer.announce(
+            [each.photo for each in changed if each.photo is not None],
+            [each.job for each in changed if each.job is not None],
+        )
         return len(changed)
 
     async def _abort_multiparts(self) -> int:

@@ -18,6 +18,7 @@ from sluice_backends.sql.photos.rows import (
     MAX_REASON_CHARACTERS,
     changing_columns,
     changing_job_columns,
+    each_row,
     job_of,
     photo_not_found,
     photo_of,
@@ -208,16 +209,16 @@ async def lock_photos(
             (await connection.execute(_LOCK_JOB, {"p_job": job_id})).mappings().one()
         )
     # After the locks: what was read before them may be old.
-    rows = (await connection.execute(_PHOTOS, parameters)).mappings()
-    return PhotoWork(database, connection, jobs, map(photo_of, rows))
+    rows = await connection.execute(_PHOTOS, parameters)
+    return PhotoWork(database, connection, jobs, [photo_of(row) async for row in each_row(rows)])
 
 
 async def lock_job(database: Database, connection: AsyncConnection, job_id: str) -> PhotoWork:
     """Lock a job and read it with all of its photos; without any for an unknown job."""
     row = (await connection.execute(_LOCK_JOB, {"p_job": job_id})).mappings().one_or_none()
     jobs = {} if row is None else {job_id: job_of(row)}
-    rows = (await connection.execute(_PHOTOS_OF_JOB, {"p_job": job_id})).mappings()
-    return PhotoWork(database, connection, jobs, map(photo_of, rows))
+    rows = await connection.execute(_PHOTOS_OF_JOB, {"p_job": job_id})
+    return PhotoWork(database, connection, jobs, [photo_of(row) async for row in each_row(rows)])
 
 
 async def processed_nodes(connection: AsyncConnection, node_ids: Collection[str]) -> frozenset[str]:
