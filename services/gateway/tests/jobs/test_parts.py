@@ -217,6 +217,9 @@ async def test_swept_multipart_fails_the_photo(photos: PhotoGateway, command: st
     assert reason_of(response) == (409, "UPLOAD_EXPIRED")
     failed = await photos.photo(photo_id)
     assert (failed.status, failed.reason) == (PhotoStatus.FAILED, "UPLOAD_EXPIRED")
+    failures = photos.metrics.registry.get_sample_value
+    assert failures("photo_failed_total", {"reason": "UPLOAD_EXPIRED"}) == 1
+    assert failures("upload_photo_failed_total", {"reason": "UPLOAD_EXPIRED"}) == 1
     retried = (await photos.post(f"/commands/upload/{photo_id}/retry")).json()
     assert retried["multipart"]["uploadId"] == f"{photo_id}-2"
     stale = {"uploadId": f"{photo_id}-1"}

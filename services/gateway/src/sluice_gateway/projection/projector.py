@@ -17,6 +17,7 @@ from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.photos import ChangedPhoto
 from sluice_gateway.jobs.announcements import Announcer
+from sluice_gateway.jobs.ends import count_ends
 from sluice_gateway.metrics import ProjectionMetrics
 from sluice_gateway.projection.decisions import (
     NodeState,
@@ -101,26 +102,10 @@ class Projector:
         await self.project_all([NodeNews(photo.node_id, NewsKind.CHECK)])
 
     def count(self, changed: Sequence[ChangedPhoto]) -> None:
-        """Count and log the ends of photos."""
+        """Count changes by their outcome, and the ends of photos among them."""
         for each in changed:
             self._metrics.changes.labels(each.outcome.name.lower()).inc()
-            if each.outcome is not Outcome.APPLIED or each.photo is None:
-                continue
-            match each.photo.status:
-                case PhotoStatus.COMPLETED:
-                    self._metrics.completed.inc()
-                    self._metrics.upload_completed.inc()
-                case PhotoStatus.FAILED:
-                    self._metrics.failed.labels(each.photo.reason).inc()
-                    self._metrics.upload_failed.labels(each.photo.reason).inc()
-                    _log.info(
-                        "photo.failed",
-                        photoId=each.photo.photo_id,
-                        jobId=each.photo.job_id,
-                        reason=each.photo.reason,
-                    )
-                case _:
-                    pass
+        count_ends(self._metrics.ends, changed)
 
     def _time(self, former: Mapping[str, Photo], changed: Sequence[ChangedPhoto]) -> None:
         """Observe how long photos were in PROCESSING, unless they passed through it just now."""
