@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -47,7 +47,8 @@ async def get_job(
             return not_modified(etag)
     found = await services.catalogue.job_with_photos(caller.owner, job_id)
     job = found.job
-    updates, recorded = {}, {}
+    updates: Mapping[str, Update] = {}
+    recorded: Mapping[str, int] = {}
     if job.status not in JOB_ENDS:
         updates = await _progress_of(services, caller.audience, found.photos)
         resumable = [photo.photo_id for photo in found.photos if _may_have_parts(photo)]

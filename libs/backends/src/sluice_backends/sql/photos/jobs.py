@@ -183,7 +183,8 @@ def _records_of(new: NewJob, now: float) -> tuple[UploadJob, tuple[Photo, ...]]:
 
 
 async def _job_with_photos(connection: AsyncConnection, job_id: str) -> JobWithPhotos:
-    job, found = None, []
+    job: UploadJob | None = None
+    found: list[Photo] = []
     async for row in each_row(await connection.execute(_GET_WITH_PHOTOS, {"p_job": job_id})):
         job = job or job_of(row)
         found.append(photo_of(row))
