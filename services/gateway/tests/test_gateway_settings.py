@@ -27,6 +27,7 @@ from sluice_gateway.settings import (
 from support.environment import process_environment
 from support.gateway import ANN, running_gateway
 from support.openid_server import OpenIdClient, openid_server
+from support.photo_jobs import new_job
 
 HERE = Address("127.0.0.1", 8080)
 USER = OpenIdClient("phone", "s3cret", "acme", frozenset({"photos:read"}))
@@ -141,20 +142,18 @@ async def test_waiting_photos_defer_new_jobs(
     """As a process composes it: by the catalogue that everybody's photos are in."""
     monkeypatch.setenv("SLUICE_GATEWAY__MAX_WAITING_PHOTOS", "1")
     monkeypatch.setenv("SLUICE_GATEWAY__PRESSURE_RETRY_SECONDS", "7")
-    files = [{"filename": "a.jpg", "mimeType": "image/jpeg", "bytes": 10}] * 2
+    body = {"files": [{"filename": "a.jpg", "mimeType": "image/jpeg", "bytes": 10}]}
     async with running_gateway(tmp_path) as gateway:
-        token = (await gateway.register())["token"]
-        headers = {"authorization": f"Bearer {token}"}
-        reply = await gateway.post("/commands/upload-jobs", {"files": files}, **headers)
-        assert reply.status == 201, reply.content
+        headers = {"authorization": f"Bearer {(await gateway.register())['token']}"}
+        made = await gateway.catalogue.create_job(new_job("a.jpg", "b.jpg"))
+        await gateway.catalogue.change_photos(
+            [PhotoChange(photo.photo_id, PhotoStatus.PROCESSING) for photo in made.photos]
+        )
         photos = gateway.deps.photos
         assert photos is not None
         assert isinstance(photos.pressure, BackPressure)
-        await gateway.catalogue.change_photos(
-            [PhotoChange(item["photoId"], PhotoStatus.PROCESSING) for item in reply.json()["items"]]
-        )
         await photos.pressure.measure()
-        reply = await gateway.post("/commands/upload-jobs", {"files": files}, **headers)
+        reply = await gateway.post("/commands/upload-jobs", body, **headers)
         assert (reply.status, reply.json()["reason"]) == (503, "BACK_PRESSURE")
         assert reply.headers["retry-after"] == "7"
 

@@ -57,6 +57,7 @@ def test_quoted_arguments_of_the_command_stay_whole(monkeypatch: pytest.MonkeyPa
         ({COMMAND: "   "}, "SCAN_COMMAND"),
         ({ADDRESS: "localhost"}, "SCAN_ADDRESS"),
         ({ADDRESS: "unix:"}, "SCAN_ADDRESS"),
+        ({ADDRESS: "localhost:99999"}, "SCAN_ADDRESS"),
         ({COMMAND: "scan -", ADDRESS: "127.0.0.1:3310"}, "exclude each other"),
     ],
 )

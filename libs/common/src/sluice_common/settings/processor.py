@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from sluice_common.settings.groups import Bytes, Group
+from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
 from sluice_core.uploads.model import MIB
 
@@ -53,7 +54,7 @@ class Processor(Group):
     """Attempts at one event before it becomes a dead letter."""
     scan_command: str | None = None
     """Command that scans each object for viruses, e.g. `clamdscan --fdpass -`; unset: none."""
-    scan_address: Annotated[str, Field(pattern=r"^(unix:/.+|.+:[0-9]{1,5})$")] | None = None
+    scan_address: str | None = None
     """Where clamd listens: HOST:PORT, or `unix:` and the path of its socket; unset: no scan."""
     scan_seconds: Annotated[float, Field(gt=0, le=28)] = 20.0
     """Time of the scan of one object."""
@@ -69,6 +70,17 @@ class Processor(Group):
             raise ConfigurationError(f"is no command ({error})") from None
         if value is not None and not words:
             raise ConfigurationError("must name a program")
+        return value
+
+    @field_validator("scan_address")
+    @classmethod
+    def _is_socket(cls, value: str | None) -> str | None:
+        if value is None or value.startswith("unix:/"):
+            return value
+        try:
+            Address.parse(value)
+        except ValueError as error:
+            raise ConfigurationError(f"{error}, or unix: and the path of a socket") from None
         return value
 
     @model_validator(mode="after")

@@ -65,9 +65,9 @@ class Examiner:
         if info.size != node.size or info.crc32c not in (None, node.crc32c):
             return self._damaged(node, UNKNOWN_TYPE)
         declared = DeclaredType.of(node, info)
-        finding = await self._without_reading(node, info, declared)
-        if finding is not None:
-            return finding
+        unread = await self._without_reading(node, info, declared)
+        if unread is not None:
+            return unread
         for _ in range(_READS):
             finding = await self._read(node, declared)
             if finding.reason != CHECKSUM_MISMATCH:
