@@ -19,7 +19,7 @@ from sluice_core.events.registry import parse_record
 from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.counts import JOB_ENDS, PhotoCounts
 from sluice_core.photos.model import Owner, Photo, UploadJob
-from sluice_core.photos.states import TERMINAL, TRANSITIONS, PhotoStatus, Reopening
+from sluice_core.photos.states import TAKES_PARTS, TERMINAL, TRANSITIONS, PhotoStatus, Reopening
 from sluice_core.ports.event_publisher import PHOTOS_TOPIC
 from sluice_core.ports.gateway import GatewayCatalogue
 from support.commits import TENANT
@@ -130,6 +130,7 @@ async def check_photos(catalogue: GatewayCatalogue, owner: Owner = ANN) -> set[s
 
 def _check_job(job: UploadJob, photos: Sequence[Photo], events: list[tuple[str, int]]) -> None:
     assert job.counts == PhotoCounts.of(photo.status for photo in photos)
+    assert job.sent_bytes == sum(each.size for each in photos if each.status not in TAKES_PARTS)
     has_ended = all(photo.status in TERMINAL for photo in photos)
     assert (job.status in JOB_ENDS) is has_ended is (job.finished_at is not None)
     assert events[0] == ("UploadJobCreated", 1)

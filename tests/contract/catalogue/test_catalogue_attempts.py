@@ -42,7 +42,7 @@ async def test_a_retried_photo_starts_again(catalogue: GatewayCatalogue) -> None
     assert (result.photo.status, result.photo.attempt) == (S.QUEUED, 2)
     assert (result.photo.reason, result.photo.multipart_id) == ("", "")
     assert (result.job.status, result.job.finished_at) == (JobStatus.QUEUED, None)
-    assert not await catalogue.upload_parts(photo.photo_id)
+    assert not await catalogue.recorded_bytes([photo.photo_id])
     again = await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
     assert (again.outcome, again.photo) == (O.REPEATED, result.photo)
     assert names_of(await photo_events(catalogue, photo.node_id)) == [
@@ -141,19 +141,19 @@ async def test_recorded_parts_replace_former_ones(catalogue: GatewayCatalogue) -
     )
     await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(2, 7, "c")])
     await catalogue.record_upload_parts(photo.photo_id, 1, [])
-    assert list(await catalogue.upload_parts(photo.photo_id)) == [
-        UploadPart(1, 5, "a"),
-        UploadPart(2, 7, "c"),
-    ]
+    other = await create_photo(catalogue)
+    found = await catalogue.recorded_bytes([photo.photo_id, other.photo_id])
+    assert found == {photo.photo_id: 12}
+    assert await catalogue.recorded_bytes([]) == {}
 
 
 async def test_parts_are_forgotten_with_the_upload(catalogue: GatewayCatalogue) -> None:
     photo = await create_photo(catalogue)
     await catalogue.record_upload_parts(photo.photo_id, 1, [UploadPart(1, 5, "a")])
     await change_photo(catalogue, photo, S.UPLOADING)
-    assert len(await catalogue.upload_parts(photo.photo_id)) == 1
+    assert await catalogue.recorded_bytes([photo.photo_id]) == {photo.photo_id: 5}
     await change_photo(catalogue, photo, S.PROCESSING)
-    assert not await catalogue.upload_parts(photo.photo_id)
+    assert not await catalogue.recorded_bytes([photo.photo_id])
 
 
 async def test_an_ended_upload_takes_no_parts(catalogue: GatewayCatalogue) -> None:

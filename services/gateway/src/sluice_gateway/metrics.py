@@ -89,8 +89,8 @@ class LiveMetrics(Instruments):
         )
 
 
-class ProjectionMetrics(Instruments):
-    """Ends of photos, by the names that existing dashboards ask for, and the work behind them."""
+class PhotoMetrics(Instruments):
+    """Ends of photos, by the names that existing dashboards ask for."""
 
     def __init__(self, registry: Registry | None = None) -> None:
         super().__init__(registry)
@@ -108,6 +108,15 @@ class ProjectionMetrics(Instruments):
         self.upload_failed = Counter(
             "upload_photo_failed", "The same as photo_failed", ("reason",), registry=r
         )
+
+
+class ProjectionMetrics(Instruments):
+    """Metrics of the projector and the sweeper."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.ends = r.group(PhotoMetrics)
         self.duration = Histogram(
             "upload_processing_duration",
             "Seconds from the arrival of a photo to its processing",
@@ -145,6 +154,7 @@ class JobMetrics(Instruments):
     def __init__(self, registry: Registry | None = None) -> None:
         super().__init__(registry)
         r = self.registry
+        self.ends = r.group(PhotoMetrics)
         self.created = Counter("upload_job_created", "Upload jobs created", registry=r)
         self.photos = Counter("sluice_gateway_photos", "Photos of the created jobs", registry=r)
         self.deferred = Counter(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from starlette.datastructures import Headers
 
-from sluice_core.errors import Unavailable
+from sluice_core.errors import Unavailable, Unimplemented
 from sluice_core.objects.marks import marked_trace
 from sluice_core.ports.catalogue import DrivePolicy
 from sluice_core.ports.quotas import Quota
@@ -58,6 +58,17 @@ async def test_job_is_created_with_signed_urls(photos: PhotoGateway) -> None:
     (update,) = await photos.latest(answer["jobId"])
     assert update.status == "QUEUED"
     assert photos.metrics.jobs.created._value.get() == 1
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB], ids=["put", "multipart"])
+async def test_unsigned_job_is_not_created(photos: PhotoGateway, size: int) -> None:
+    """A store that cannot sign is known before the job is there, for which nobody has a URL."""
+    unsigned = Unimplemented("PRESIGN_UNSUPPORTED", "This store signs no URLs.")
+    photos.objects.presign_put = AsyncMock(side_effect=unsigned)  # type: ignore[method-assign]
+    refused = await photos.post(PATH, {"files": [jpeg(size=size)]})
+    assert reason_of(refused) == (501, "PRESIGN_UNSUPPORTED")
+    assert (await photos.get("/queries/upload-jobs")).json()["items"] == []
+    assert await photos.events() == []
 
 
 async def test_signed_put_takes_exactly_the_photo(photos: PhotoGateway) -> None:

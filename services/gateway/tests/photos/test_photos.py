@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from sluice_core.errors import NotFound
 from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.uploads.model import MIB
-from support.photo_gateway import PhotoGateway, jpeg, reason_of
+from support.photo_gateway import TENANT, PhotoGateway, jpeg, reason_of
+from support.processing_results import failed
 
 
 async def complete(photos: PhotoGateway, photo_id: str, taken_at: float | None = None) -> None:
@@ -46,6 +48,25 @@ async def test_completed_photo_shows_its_picture(photos: PhotoGateway) -> None:
     assert item["thumbnails"][1]["width"] == 1024
     # The place is shown on request only.
     assert not {"location", "exif"} & item.keys()
+
+
+async def test_replaced_photo_says_so(photos: PhotoGateway) -> None:
+    """A store takes other bytes of the same size by the same URL, which lives a while."""
+    (photo_id,) = await create(photos, "a.jpg")
+    await complete(photos, photo_id)
+    path = f"/queries/photos/{photo_id}"
+    shown = await photos.get(path)
+    assert shown.json()["reason"] is None
+    replaced = replace(failed("e-2"), reason="CHECKSUM_MISMATCH")
+    node_id = (await photos.photo(photo_id)).node_id
+    await photos.catalogue.record_processed(TENANT, node_id, replaced)
+    now = await photos.get(path, if_none_match=shown.headers["etag"])
+    assert now.status_code == 200
+    view = now.json()
+    assert (view["status"], view["reason"]) == ("COMPLETED", "CHECKSUM_MISMATCH")
+    assert (view["detail"], view["thumbnails"]) == (replaced.detail, [])
+    (item,) = (await photos.get("/queries/photos")).json()["items"]
+    assert (item["status"], item["reason"]) == ("COMPLETED", "CHECKSUM_MISMATCH")
 
 
 async def test_queued_photo_has_no_picture(photos: PhotoGateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -131,6 +132,20 @@ async def test_updates_that_nobody_takes_stop_nothing(stage: Stage) -> None:
     for news in await stage.news():
         await projector.project(news)
     assert (await stage.photo(photo)).status is PhotoStatus.COMPLETED
+
+
+async def test_change_of_a_photo_reads_no_other(stage: Stage) -> None:
+    """Of a job of a thousand, each change would read all."""
+    made = await stage.catalogue.create_job(new_job("a.jpg", "b.jpg", size=10))
+    photo, other = made.photos
+    await befall(stage, photo, "processed")
+    stage.catalogue.job_with_photos = AsyncMock()  # type: ignore[method-assign]
+    await stage.project()
+    stage.catalogue.job_with_photos.assert_not_awaited()
+    assert await stage.heard(other.photo_id) is None
+    job = await stage.heard(made.job.job_id)
+    assert job is not None
+    assert (job.status, job.bytes_sent, job.bytes_total) == ("IN_PROGRESS", 10, 20)
 
 
 async def test_node_without_a_photo_is_left_alone(stage: Stage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -98,6 +99,18 @@ async def test_overlooked_object_is_notified_instead(room: Room) -> None:
     await room.sweeper().sweep()
     assert room.created == [photo.object]
     assert (await room.stage.photo(photo)).status is PhotoStatus.QUEUED
+
+
+async def test_only_what_was_mended_is_counted(room: Room) -> None:
+    """The photo ends between the sweeper's read and its change, which is late then."""
+    catalogue = room.stage.catalogue
+    photo = await create_photo(catalogue)
+    catalogue.open_photos = AsyncMock(return_value=[photo])  # type: ignore[method-assign]
+    await change_photo(catalogue, photo, PhotoStatus.CANCELLED)
+    await room.sweeper().sweep()
+    swept = room.stage.metrics.registry.get_sample_value
+    assert swept("sluice_gateway_swept_total", {"kind": "expired"}) == 0
+    assert swept("photo_failed_total", {"reason": NOT_ARRIVED}) is None
 
 
 @pytest.mark.parametrize("fate", ["processed", "failed", "deleted", "stored"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -245,12 +245,21 @@ def change_step(tenant: str, drive_id: int, size: int, count: int) -> Step:
     return Step(_CHANGE, values)
 
 
-async def record_removal(
-    connection: AsyncConnection, tenant: str, drive_id: int, size: int
+async def record_removals(
+    connection: AsyncConnection, removed: Iterable[tuple[str, int, int]]
 ) -> None:
-    """Take a node off the usage, in the transaction that makes it a tombstone."""
-    step = change_step(tenant, drive_id, -size, -1)
-    await connection.execute(step.statement, dict(step.values))
+    """Take nodes off the usage, in the transaction that makes them tombstones.
+
+    Args:
+        removed: tenant, row id of the drive, and size in bytes of each node.
+    """
+    await connection.execute(
+        _CHANGE,
+        [
+            {"tenant": tenant, "drive_id": drive_id, "bytes": -size, "nodes": -1}
+            for tenant, drive_id, size in removed
+        ],
+    )
 
 
 async def drop_usage(connection: AsyncConnection, drive_id: int) -> None:

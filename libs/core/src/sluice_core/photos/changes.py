@@ -5,14 +5,21 @@ The caller holds the lock of the photo's job, so that counts and versions are cu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.counts import JOB_ENDS
 from sluice_core.photos.model import Photo, UploadJob
-from sluice_core.photos.states import REOPENED, PhotoStatus, Reopening, photo_ended, steps_to
+from sluice_core.photos.states import (
+    REOPENED,
+    TAKES_PARTS,
+    PhotoStatus,
+    Reopening,
+    photo_ended,
+    steps_to,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +119,27 @@ def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class JobChanges:
-    """A job and its photos after changes, with what each step led to."""
+class JobChange:
+    """A job after changes of its photos."""
 
     job: UploadJob
-    photos: Mapping[str, Photo]
-    """The changed ones by their id."""
-    steps: Sequence[Photo]
-    """Every photo as it was after each step, in order."""
     has_ended: bool
     """Whether the last open photo ended."""
 
 
-def move(job: UploadJob, steps: Sequence[tuple[PhotoStatus, Photo]], now: float) -> JobChanges:
+def move(job: UploadJob, steps: Sequence[tuple[PhotoStatus, Photo]], now: float) -> JobChange:
     """Return the job after these steps, each a former status and the photo after it."""
-    counts = job.counts
+    counts, sent_bytes = job.counts, job.sent_bytes
     for former, photo in steps:
         counts = counts.moved(former, photo.status)
-    moved = replace(job, counts=counts, version=job.version + 1, updated_at=now)
+        # A new attempt takes the bytes back.
+        sent_bytes += photo.size * ((former in TAKES_PARTS) - (photo.status in TAKES_PARTS))
+    moved = replace(
+        job, counts=counts, sent_bytes=sent_bytes, version=job.version + 1, updated_at=now
+    )
     has_ended = moved.status in JOB_ENDS and job.status not in JOB_ENDS
     if moved.status not in JOB_ENDS:
         moved = replace(moved, finished_at=None)
     elif has_ended:
         moved = replace(moved, finished_at=now)
-    photos = {photo.photo_id: photo for _, photo in steps}
-    return JobChanges(moved, photos, tuple(photo for _, photo in steps), has_ended)
+    return JobChange(moved, has_ended)

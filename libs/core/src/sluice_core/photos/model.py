@@ -77,6 +77,8 @@ class UploadJob:
     version: int = 1
     """Number of changes of the job and its photos: for ETags, and the sequence of its events."""
     finished_at: float | None = None
+    sent_bytes: int = 0
+    """Bytes of the photos whose upload is over, however it ended."""
 
     @property
     def status(self) -> JobStatus:

@@ -177,13 +177,13 @@ class PhotoCatalogue(Protocol):
     async def record_upload_parts(
         self, photo_id: str, attempt: int, parts: Sequence[UploadPart]
     ) -> None:
-        """Add parts of an open attempt, in place of former ones of the same numbers.
+        """Add parts that the store has of an open attempt, in place of those of the same numbers.
 
         Raise `FailedPrecondition` PHOTO_ENDED as `set_multipart`. They are forgotten when the
         upload of the attempt is over.
         """
         ...
 
-    async def upload_parts(self, photo_id: str) -> Sequence[UploadPart]:
-        """Return the recorded parts by number."""
+    async def recorded_bytes(self, photo_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the bytes of the recorded parts by photo; photos without parts are missing."""
         ...

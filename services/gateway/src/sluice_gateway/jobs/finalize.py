@@ -53,8 +53,11 @@ async def finalize_upload(
         raise FailedPrecondition(
             "OBJECT_MISSING", "The store does not have the photo; put it, and finalize it then."
         )
-    # Before the state: a repeat after a crash in between notifies again.
-    await services.object_created(photo.object, happened_at=time.time())
+    # With a node, the store's own notification has come: another one would have the whole photo
+    # read again within this request.
+    if not await services.catalogue.candidates([photo.node_id]):
+        # Before the state: a repeat after a crash in between notifies again.
+        await services.object_created(photo.object, happened_at=time.time())
     changed = await change_upload(services, photo, PhotoStatus.PROCESSING)
     now = changed.photo or photo
     if now.status not in _ARRIVED and now.status is not PhotoStatus.FAILED:

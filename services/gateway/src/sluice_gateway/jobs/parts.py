@@ -8,6 +8,7 @@ from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.model import Photo
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.object_store import PartTag
+from sluice_core.ports.photos import UploadPart
 from sluice_gateway.jobs.callers import Caller
 from sluice_gateway.jobs.part_plan import PartPlan, is_multipart, plan_parts
 from sluice_gateway.jobs.services import PhotoServices
@@ -51,6 +52,10 @@ async def list_parts(
                 )
             raise await fail_expired(services, photo)
         stored = valid_parts(plan, listed)
+        # What the store has is shown as sent, also when nobody knows the client's reports any more.
+        parts = [UploadPart(tag.number, tag.size, tag.etag) for tag in stored]
+        if parts:
+            await services.catalogue.record_upload_parts(photo_id, photo.attempt, parts)
     if photo.status is PhotoStatus.QUEUED:
         await change_upload(services, photo, PhotoStatus.UPLOADING)
     if wanted is None:

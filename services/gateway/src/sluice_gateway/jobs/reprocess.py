@@ -34,9 +34,10 @@ async def reprocess_photo(services: PhotoServices, caller: Caller, photo_id: str
         audit=caller.audit("ReprocessPhoto", f"photo/{photo_id}"),
         trace_parent=current_traceparent() or "",
     )
-    photo = reopened.photo
+    photo, job = reopened.photo, reopened.job
     assert photo is not None, "an unknown photo raises"
+    assert job is not None, "an unknown photo raises"
     if reopened.outcome is Outcome.APPLIED:
-        await services.announcer.announce([photo])
+        await services.announcer.publish(job, [photo])
     await services.reprocessing(photo)
     return photo_state(photo)

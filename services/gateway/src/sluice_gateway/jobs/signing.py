@@ -13,6 +13,7 @@ from sluice_core.photos.model import Photo
 from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.ports.catalogue import Drive
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
+from sluice_core.ports.upload_jobs import NewPhoto
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.http.models import moment
 from sluice_gateway.jobs.options import PhotoOptions
@@ -34,6 +35,14 @@ class ObjectUrls:
         self._objects = objects
         self._options = options
         self._clock = clock
+
+    async def check(self, drive: Drive, strategy: UploadStrategy, photo: NewPhoto | Photo) -> None:
+        """Raise the error of a store that cannot sign, before a photo waits for a URL in vain."""
+        if strategy is not UploadStrategy.TUS:
+            lifetime = self._options.upload_url_seconds
+            await self._objects.presign_put(
+                photo.object, lifetime, photo.size, attributes_of(drive, photo)
+            )
 
     async def items(
         self, drive: Drive, strategy: UploadStrategy, photos: Sequence[Photo]
@@ -127,7 +136,7 @@ def tus_metadata(photo: Photo) -> Mapping[str, str]:
     }
 
 
-def attributes_of(drive: Drive, photo: Photo) -> ObjectAttributes:
+def attributes_of(drive: Drive, photo: NewPhoto | Photo) -> ObjectAttributes:
     """Return the attributes of a photo's object.
 
     Its path travels in the metadata (ADR 0015), and so does the trace of this request, which its

@@ -7,6 +7,7 @@ from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.model import Photo
 from sluice_core.photos.states import TAKES_PARTS, PhotoStatus, photo_ended
 from sluice_core.ports.photos import ChangedPhoto
+from sluice_gateway.jobs.ends import count_ends
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import public_upload_id
 
@@ -46,8 +47,9 @@ async def change_upload(
     """Change the state of the photo's present attempt, and publish it."""
     change = PhotoChange(photo.photo_id, target, photo.attempt, reason, detail)
     (changed,) = await services.catalogue.change_photos([change])
-    if changed.photo is not None:
-        await services.announcer.announce([changed.photo])
+    count_ends(services.metrics.ends, [changed])
+    if changed.photo is not None and changed.job is not None:
+        await services.announcer.publish(changed.job, [changed.photo])
     return changed
 
 

@@ -20,5 +20,5 @@ async def delete_photo(services: PhotoServices, caller: Caller, photo_id: str) -
     if is_terminal(photo.status):
         return
     await services.multiparts.discard([photo])
-    now = await services.catalogue.job_with_photos(caller.owner, photo.job_id)
-    await services.announcer.publish(now, [photo_id])
+    now = await services.catalogue.photos_of_nodes([photo.node_id])
+    await services.announcer.announce(now.values())

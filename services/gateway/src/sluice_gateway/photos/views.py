@@ -59,7 +59,10 @@ class PhotoSummaryView(View):
     mime_type: Annotated[str, Field(description="As detected; as declared before that.")]
     bytes: int
     status: PhotoStatus
-    reason: str | None
+    reason: Annotated[
+        str | None,
+        Field(description="Why it FAILED, or why a COMPLETED one cannot be shown any more."),
+    ]
     detail: str | None
     tags: list[str]
     width: int | None

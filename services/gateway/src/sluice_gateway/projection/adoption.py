@@ -38,6 +38,8 @@ class PhotoAdopter:
         photo = (await self._catalogue.photos_of_nodes([node_id])).get(node_id)
         if photo is None or photo.object != ref:
             return
+        if await self._catalogue.candidates([node_id]):
+            return  # before the object is read for its checksum
         try:
             await self._adopt(photo)
         except NotFound as gone:

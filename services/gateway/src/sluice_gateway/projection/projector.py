@@ -17,6 +17,7 @@ from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.photos import ChangedPhoto
 from sluice_gateway.jobs.announcements import Announcer
+from sluice_gateway.jobs.ends import count_ends
 from sluice_gateway.metrics import ProjectionMetrics
 from sluice_gateway.projection.decisions import (
     NodeState,
@@ -85,10 +86,14 @@ class Projector:
         self.count(changed)
         self._time(photos, changed)
         await self._clean_up(photos, nodes, changed, lost)
-        named = {each.photo.node_id for each in changed if each.photo is not None}
-        named |= {news.node_id for news in batch if news.kind is not NewsKind.CHECK}
+        newest = {each.photo.node_id: each.photo for each in changed if each.photo is not None}
+        # Also without a change: this process may have died between a commit and its announcement.
+        named = {news.node_id for news in batch if news.kind is not NewsKind.CHECK}
+        announced = {**{key: photo for key, photo in photos.items() if key in named}, **newest}
+        deleted = {photo.job_id for photo in lost}
+        jobs = [each.job for each in changed if each.job is not None]
         await self._announcer.announce(
-            photo for node_id, photo in photos.items() if node_id in named
+            announced.values(), [job for job in jobs if job.job_id not in deleted]
         )
         return changed
 
@@ -97,26 +102,10 @@ class Projector:
         await self.project_all([NodeNews(photo.node_id, NewsKind.CHECK)])
 
     def count(self, changed: Sequence[ChangedPhoto]) -> None:
-        """Count and log the ends of photos."""
+        """Count changes by their outcome, and the ends of photos among them."""
         for each in changed:
             self._metrics.changes.labels(each.outcome.name.lower()).inc()
-            if each.outcome is not Outcome.APPLIED or each.photo is None:
-                continue
-            match each.photo.status:
-                case PhotoStatus.COMPLETED:
-                    self._metrics.completed.inc()
-                    self._metrics.upload_completed.inc()
-                case PhotoStatus.FAILED:
-                    self._metrics.failed.labels(each.photo.reason).inc()
-                    self._metrics.upload_failed.labels(each.photo.reason).inc()
-                    _log.info(
-                        "photo.failed",
-                        photoId=each.photo.photo_id,
-                        jobId=each.photo.job_id,
-                        reason=each.photo.reason,
-                    )
-                case _:
-                    pass
+        count_ends(self._metrics.ends, changed)
 
     def _time(self, former: Mapping[str, Photo], changed: Sequence[ChangedPhoto]) -> None:
         """Observe how long photos were in PROCESSING, unless they passed through it just now."""

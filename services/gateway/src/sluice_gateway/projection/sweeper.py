@@ -21,6 +21,7 @@ from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.ids import direct_upload_id, nonce_of
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.jobs.announcements import Announcer
+from sluice_gateway.jobs.ends import applied_count
 from sluice_gateway.metrics import ProjectionMetrics
 from sluice_gateway.projection.news import NewsKind, NodeNews
 from sluice_gateway.projection.projector import Projector
@@ -111,7 +112,8 @@ class PhotoSweeper:
                     for photo in page
                     if (photo.updated_at < stuck_since) is is_stuck
                 ]
-                done += len(await self._projector.project_all(news, trust_former=is_stuck))
+                changed = await self._projector.project_all(news, trust_former=is_stuck)
+                done += applied_count(changed)
             if len(page) < _PAGE:
                 return done
             after = page[-1].photo_id
@@ -158,8 +160,11 @@ class PhotoSweeper:
             ]
         )
         self._projector.count(changed)
-        await self._announcer.announce(photos)
-        return len(changed)
+        await self._announcer.announce(
+            [each.photo for each in changed if each.photo is not None],
+            [each.job for each in changed if each.job is not None],
+        )
+        return applied_count(changed)
 
     async def _abort_multiparts(self) -> int:
         """Abort the multiparts of photos that take no parts any more, by their intents."""

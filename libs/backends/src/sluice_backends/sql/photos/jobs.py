@@ -11,6 +11,7 @@ from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.photos.rows import (
+    each_row,
     job_columns,
     job_not_found,
     job_of,
@@ -192,7 +193,11 @@ def _records_of(new: NewJob, now: float) -> tuple[UploadJob, tuple[Photo, ...]]:
 
 
 async def _job_with_photos(connection: AsyncConnection, job_id: str) -> JobWithPhotos:
-    rows = (await connection.execute(_GET_WITH_PHOTOS, {"p_job": job_id})).mappings().all()
-    if not rows:
+    job: UploadJob | None = None
+    found: list[Photo] = []
+    async for row in each_row(await connection.execute(_GET_WITH_PHOTOS, {"p_job": job_id})):
+        job = job or job_of(row)
+        found.append(photo_of(row))
+    if job is None:
         raise job_not_found()
-    return JobWithPhotos(job_of(rows[0]), tuple(photo_of(row) for row in rows))
+    return JobWithPhotos(job, tuple(found))

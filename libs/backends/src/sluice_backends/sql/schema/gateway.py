@@ -84,6 +84,7 @@ upload_jobs = Table(
     Column("failed", Integer, nullable=False),
     Column("cancelled", Integer, nullable=False),
     Column("total_bytes", BigInteger, nullable=False),
+    Column("sent_bytes", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", Micros, nullable=False),
     Column("updated_at", Micros, nullable=False),
