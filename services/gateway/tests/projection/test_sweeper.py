@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,8 @@ NOW = SweepOptions(
     intent_seconds=-60.0,
 )
 """Everything is due at once."""
+MULTIPARTS = SweepOptions(intent_seconds=-60.0)
+"""Multiparts are due at once; photos have time."""
 
 
 @dataclass
@@ -67,6 +70,13 @@ class Room:
         await self.stage.catalogue.record_intent(intent)
         await self.stage.catalogue.set_multipart(photo.photo_id, photo.attempt, multipart_id)
         return multipart_id
+
+    async def retry(self, photo: Photo) -> str:
+        """Let the photo fail, and open the multipart of its next attempt."""
+        catalogue = self.stage.catalogue
+        await change_photo(catalogue, photo, PhotoStatus.FAILED, reason="GONE")
+        await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+        return await self.open_multipart(await self.stage.photo(photo))
 
     async def multiparts(self, photo: Photo) -> set[str]:
         return set(await self.store.open_multiparts(photo.object))
@@ -137,17 +147,46 @@ async def test_multipart_under_way_is_left_alone(room: Room) -> None:
     catalogue = room.stage.catalogue
     photo = await create_photo(catalogue)
     former = await room.open_multipart(photo)
-    options = SweepOptions(intent_seconds=-60.0)
-    await room.sweeper(options).sweep()
+    await room.sweeper(MULTIPARTS).sweep()
     assert await room.multiparts(photo) == {former}
 
-    await change_photo(catalogue, photo, PhotoStatus.FAILED, reason="GONE")
-    await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
-    present = await room.open_multipart(await room.stage.photo(photo))
-    await room.sweeper(options).sweep()
+    present = await room.retry(photo)
+    await room.sweeper(MULTIPARTS).sweep()
     assert await room.multiparts(photo) == {present}
-    (kept,) = await catalogue.stale_intents(1e12, 10)
-    assert kept.multipart_id == present
+
+    await change_photo(catalogue, photo, PhotoStatus.CANCELLED)
+    await room.sweeper(MULTIPARTS).sweep()
+    assert await room.multiparts(photo) == set()
+    assert await catalogue.stale_intents(1e12, 10) == []
+
+
+@pytest.mark.parametrize("moment", ["list", "read", "abort"])
+async def test_retry_during_a_sweep_keeps_its_multipart(
+    room: Room, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The user retries while the sweeper works on the intent of the attempt before."""
+    photo = await create_photo(room.stage.catalogue)
+    await room.open_multipart(photo)
+    await change_photo(room.stage.catalogue, photo, PhotoStatus.FAILED, reason="GONE")
+    present: list[str] = []
+    port, name = {
+        "list": (room.store, "open_multiparts"),
+        "read": (room.stage.catalogue, "photos_of_nodes"),
+        "abort": (room.store, "abort_multipart"),
+    }[moment]
+    method = getattr(port, name)
+
+    async def call(*arguments: Any) -> Any:
+        monkeypatch.setattr(port, name, method)
+        present.append(await room.retry(photo))
+        return await method(*arguments)
+
+    monkeypatch.setattr(port, name, call)
+    await room.sweeper(MULTIPARTS).sweep()
+    assert present
+    assert set(present) <= await room.multiparts(photo)
+    await room.sweeper(MULTIPARTS).sweep()
+    assert await room.multiparts(photo) == set(present)
 
 
 async def test_multipart_that_a_crash_left_unrecorded_is_aborted(room: Room) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,34 +168,44 @@ class PhotoSweeper:
         while True:
             page = await self._catalogue.stale_intents(older_than, _PAGE, offset)
             own = [intent for intent in page if nonce_of(intent.upload_id) == _DIRECT]
-            nodes = {intent.upload_id: _node_of(intent.object) for intent in own}
-            photos = await self._catalogue.photos_of_nodes(sorted(set(nodes.values())))
             aborted = 0
             for intent in own:
-                aborted += await self._abort(intent, photos.get(nodes[intent.upload_id]))
+                aborted += await self._abort(intent)
             done += aborted
             if len(page) < _PAGE:
                 return done
             offset += len(page) - aborted
 
-    async def _abort(self, intent: ObjectIntent, photo: Photo | None) -> bool:
-        """Abort the multipart of an intent and clear it; return False if it is in use."""
-        in_use = ""
-        if photo is not None and photo.status in TAKES_PARTS and photo.deleted_at is None:
-            if _attempt_of(intent) == photo.attempt:
-                return False
-            in_use = photo.multipart_id
+    async def _abort(self, intent: ObjectIntent) -> bool:
+        """Abort the multiparts of an intent and clear it; return False while it is needed.
+
+        First the list, then the photo: a retry in between leads to an attempt that is under way.
+        Every multipart in the list was opened before the photo was read. So when that has no
+        attempt under way, none of them is of one, also if one begins afterwards.
+        """
         try:
             # Those too which a crash left unrecorded.
             open_ids = {*await self._objects.open_multiparts(intent.object), intent.multipart_id}
-            for multipart_id in open_ids - {"", in_use}:
-                await self._objects.abort_multipart(intent.object, multipart_id)
         except NotFound as gone:
             if gone.reason != "BUCKET_NOT_FOUND":
                 raise
-        await self._catalogue.clear_intent(intent.upload_id, intent.object)
-        _log.info("multipart.aborted", upload_id=intent.upload_id)
-        return True
+            open_ids = set()
+        node_id = _node_of(intent.object)
+        photo = (await self._catalogue.photos_of_nodes([node_id])).get(node_id)
+        if photo is None or photo.deleted_at is not None or photo.status not in TAKES_PARTS:
+            await self._abort_all(intent.object, open_ids)
+            await self._catalogue.clear_intent(intent.upload_id, intent.object)
+            _log.info("multipart.aborted", upload_id=intent.upload_id)
+            return True
+        if _attempt_of(intent) != photo.attempt and intent.multipart_id != photo.multipart_id:
+            # Of the others, none can be told from those of the attempt that is under way. The
+            # intent stays, so that they go when that is over.
+            await self._abort_all(intent.object, {intent.multipart_id})
+        return False
+
+    async def _abort_all(self, ref: ObjectRef, multipart_ids: Set[str]) -> None:
+        for multipart_id in sorted(multipart_ids - {""}):
+            await self._objects.abort_multipart(ref, multipart_id)
 
 
 def _node_of(ref: ObjectRef) -> str:
