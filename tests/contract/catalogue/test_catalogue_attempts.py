@@ -72,10 +72,21 @@ async def test_only_a_photo_without_a_node_is_uploaded_again(
     photo = await create_photo(catalogue)
     await commit_object(catalogue, photo)
     await change_photo(catalogue, photo, S.FAILED, reason="WHY")
-    for _ in range(2):
-        with pytest.raises(FailedPrecondition, match="OBJECT_EXISTS"):
-            await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
-        await catalogue.delete_node(TENANT, photo.node_id)
+    with pytest.raises(FailedPrecondition, match="OBJECT_EXISTS"):
+        await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+
+
+@pytest.mark.parametrize("how", list(Reopening))
+async def test_photo_of_a_deleted_object_needs_a_new_job(
+    catalogue: GatewayCatalogue, how: Reopening
+) -> None:
+    """No command leads on, so none names the other one."""
+    photo = await create_photo(catalogue)
+    await commit_object(catalogue, photo)
+    await change_photo(catalogue, photo, S.FAILED, reason="NOT_ARRIVED")
+    await catalogue.delete_node(TENANT, photo.node_id)
+    with pytest.raises(FailedPrecondition, match="OBJECT_DELETED"):
+        await catalogue.reopen_photo(ANN, photo.photo_id, how)
 
 
 async def test_only_a_photo_with_an_object_is_processed_again(

@@ -72,6 +72,18 @@ async def test_arrived_photo_is_not_sent_again(photos: PhotoGateway) -> None:
     assert photos.environment.reprocessed == [photo_id] * 2
 
 
+async def test_photo_whose_object_was_deleted_needs_a_new_job(photos: PhotoGateway) -> None:
+    """Neither command refers to the other one."""
+    (item,) = (await photos.create(10))["items"]
+    photo_id = item["photoId"]
+    await photos.arrive(photo_id)
+    await fail(photos, photo_id)
+    photo = await photos.photo(photo_id)
+    await photos.catalogue.delete_node(photo.owner.tenant, photo.node_id)
+    for path in (f"/commands/upload/{photo_id}/retry", f"/commands/photos/{photo_id}/reprocess"):
+        assert reason_of(await photos.post(path)) == (409, "OBJECT_DELETED")
+
+
 async def test_missing_object_is_not_reprocessed(photos: PhotoGateway) -> None:
     (item,) = (await photos.create(10))["items"]
     path = f"/commands/photos/{item['photoId']}/reprocess"

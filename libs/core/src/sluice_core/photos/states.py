@@ -82,8 +82,13 @@ def steps_to(current: PhotoStatus, target: PhotoStatus) -> tuple[PhotoStatus, ..
 
 def photo_ended(status: PhotoStatus) -> FailedPrecondition:
     """Return the error for a command that needs an open photo."""
+    rest = (
+        "retry it, or process it again if it had arrived"
+        if status is PhotoStatus.FAILED
+        else "it cannot change any more; create a new upload job"
+    )
     return FailedPrecondition(
         "PHOTO_ENDED",
-        f"The photo is {status.value} and cannot change any more; create a new upload job.",
+        f"The photo is {status.value}: {rest}.",
         metadata={"status": status.value},
     )

@@ -173,6 +173,11 @@ class SqlPhotos(SqlFamily):
 
 async def _check_object(connection: AsyncConnection, photo: Photo, how: Reopening) -> None:
     state = (await connection.execute(_NODE_STATE, {"p_node": photo.node_id})).one()
+    if state.is_committed and not state.is_live:
+        raise FailedPrecondition(
+            "OBJECT_DELETED",
+            "The object of the photo was deleted; upload the photo in a new job.",
+        )
     if how is Reopening.RETRY and state.is_committed:
         raise FailedPrecondition(
             "OBJECT_EXISTS",
