@@ -82,6 +82,7 @@ def test_a_new_attempt_begins_in_an_open_state() -> None:
     assert {how: REOPENED[how] for how in Reopening} == {
         Reopening.RETRY: S.QUEUED,
         Reopening.REPROCESS: S.PROCESSING,
+        Reopening.ARRIVED: S.PROCESSING,
     }
     assert not TERMINAL & set(REOPENED.values())
 

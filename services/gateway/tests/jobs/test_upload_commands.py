@@ -11,6 +11,7 @@ from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.uploads.model import MIB
+from sluice_gateway.jobs import upload_states
 from support.photo_gateway import PhotoGateway, reason_of
 
 
@@ -28,6 +29,21 @@ async def test_renewed_url_is_of_the_same_photo(photos: PhotoGateway) -> None:
     await photos.post(f"/commands/upload/{item['photoId']}/cancel")
     response = await photos.post(f"/commands/upload/{item['photoId']}/renew")
     assert reason_of(response) == (409, "PHOTO_ENDED")
+
+
+@pytest.mark.parametrize(("command", "size"), [("renew", 10), ("parts", 9 * MIB)])
+async def test_new_urls_give_a_photo_its_whole_time(
+    photos: PhotoGateway, monkeypatch: pytest.MonkeyPatch, command: str, size: int
+) -> None:
+    """Not those of the next minutes, which are no reason to write."""
+    (item,) = (await photos.create(size))["items"]
+    path = f"/commands/upload/{item['photoId']}/{command}"
+    first = await photos.photo(item["photoId"])
+    await photos.post(path)
+    assert (await photos.photo(first.photo_id)).asked_at == first.asked_at
+    monkeypatch.setattr(upload_states, "_AWAITED_SECONDS", 0.0)
+    assert (await photos.post(path)).status_code == 200
+    assert (await photos.photo(first.photo_id)).asked_at > first.asked_at
 
 
 async def test_failed_photo_is_sent_again(photos: PhotoGateway) -> None:
