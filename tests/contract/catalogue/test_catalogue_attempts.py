@@ -8,7 +8,7 @@ import pytest
 
 from sluice_core.errors import FailedPrecondition, NotFound
 from sluice_core.events.registry import parse_record
-from sluice_core.photos.changes import Outcome
+from sluice_core.photos.changes import Outcome, PhotoChange
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.states import PhotoStatus, Reopening
 from sluice_core.ports.gateway import GatewayCatalogue
@@ -73,10 +73,70 @@ async def test_only_a_photo_without_a_node_is_uploaded_again(
     photo = await create_photo(catalogue)
     await commit_object(catalogue, photo)
     await change_photo(catalogue, photo, S.FAILED, reason="WHY")
-    for _ in range(2):
-        with pytest.raises(FailedPrecondition, match="OBJECT_EXISTS"):
-            await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
-        await catalogue.delete_node(TENANT, photo.node_id)
+    with pytest.raises(FailedPrecondition, match="OBJECT_EXISTS"):
+        await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+
+
+@pytest.mark.parametrize("how", list(Reopening))
+async def test_photo_of_a_deleted_object_needs_a_new_job(
+    catalogue: GatewayCatalogue, how: Reopening
+) -> None:
+    """No command leads on, so none names the other one."""
+    photo = await create_photo(catalogue)
+    await commit_object(catalogue, photo)
+    await change_photo(catalogue, photo, S.FAILED, reason="NOT_ARRIVED")
+    await catalogue.delete_node(TENANT, photo.node_id)
+    with pytest.raises(FailedPrecondition, match="OBJECT_DELETED"):
+        await catalogue.reopen_photo(ANN, photo.photo_id, how)
+
+
+async def test_late_object_reopens_its_photo(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await change_photo(catalogue, photo, S.FAILED, reason="NOT_ARRIVED")
+    with pytest.raises(FailedPrecondition, match="OBJECT_MISSING"):
+        await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.ARRIVED)
+    await commit_object(catalogue, photo)
+    for outcome in (O.APPLIED, O.REPEATED):
+        result = await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.ARRIVED)
+        assert result.outcome is outcome
+        assert result.photo == await catalogue.get_photo(ANN, photo.photo_id)
+        assert result.photo.status is S.PROCESSING
+
+
+async def test_new_urls_give_a_photo_its_whole_time(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await catalogue.keep_awaiting(photo.photo_id, 1)
+    found = await catalogue.get_photo(ANN, photo.photo_id)
+    assert found.asked_at > photo.asked_at
+    assert (found.version, found.updated_at) == (photo.version, photo.updated_at)
+    assert not await catalogue.open_photos(1e10, 10, asked_before=found.asked_at)
+    assert await catalogue.open_photos(1e10, 10, asked_before=found.asked_at + 1e-6) == [found]
+    # A sweeper that had read the photo before.
+    end = PhotoChange(photo.photo_id, S.FAILED, reason="NOT_ARRIVED", asked_before=found.asked_at)
+    assert [each.outcome for each in await catalogue.change_photos([end])] == [O.LATE]
+
+
+async def test_ended_attempt_is_not_awaited(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    with pytest.raises(NotFound, match="PHOTO_NOT_FOUND"):
+        await catalogue.keep_awaiting("ph_none", 1)
+    with pytest.raises(FailedPrecondition, match="PHOTO_ENDED"):
+        await catalogue.keep_awaiting(photo.photo_id, 2)
+    await change_photo(catalogue, photo, S.PROCESSING)
+    with pytest.raises(FailedPrecondition, match="PHOTO_ENDED"):
+        await catalogue.keep_awaiting(photo.photo_id, 1)
+
+
+async def test_changes_do_not_move_the_start_of_an_attempt(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    again = (await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)).photo
+    assert again is not None
+    await catalogue.add_tags(ANN, photo.photo_id, ["a"])
+    await change_photo(catalogue, photo, S.PROCESSING)
+    now = await catalogue.get_photo(ANN, photo.photo_id)
+    assert photo.attempt_started_at < again.attempt_started_at == now.attempt_started_at
+    assert now.updated_at > again.updated_at
 
 
 async def test_only_a_photo_with_an_object_is_processed_again(

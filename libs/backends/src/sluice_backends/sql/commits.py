@@ -23,7 +23,6 @@ from sluice_backends.sql.dialect import Step
 from sluice_backends.sql.grants import find_drive
 from sluice_backends.sql.nodes import find_row, node_not_found
 from sluice_backends.sql.objects import (
-    drop_direct_intents,
     drop_intent,
     fulfil_intent,
     fulfil_intent_step,
@@ -133,9 +132,7 @@ class SqlCommits(SqlFamily):
         if await is_intended(connection, commit.object, commit.upload_id):
             return None
         # The object exists: refusing its node would only hide it.
-        outcome = await self._commit(connection, commit, within_quota=False)
-        await drop_direct_intents(connection, commit.object, commit.upload_id)
-        return outcome
+        return await self._commit(connection, commit, within_quota=False)
 
     async def _commit_batch(self, commit: NodeCommit) -> bool:
         """Commit a new node to a free path, the common case.

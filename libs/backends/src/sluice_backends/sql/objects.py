@@ -137,7 +137,6 @@ _IS_DIRECT = func.substr(
     object_intents.c.upload_id, literal(1), bindparam("p_length", type_=Integer)
 ) == bindparam("p_direct")
 _INTENDED = select(exists().where(_OF_OBJECT, not_(_IS_DIRECT)))
-_DROP_DIRECT = delete(object_intents).where(_OF_OBJECT, _IS_DIRECT)
 _STALE = (
     select(object_intents)
     .where(object_intents.c.created_at < bindparam("p_before"))
@@ -297,22 +296,14 @@ async def is_intended(connection: AsyncConnection, ref: ObjectRef, direct_id: st
         direct_id: begins the ids of the intents that are none of an upload's: those of multiparts
             through presigned URLs (`direct_multipart_id`).
     """
-    result = await connection.execute(_INTENDED, _direct_key(ref, direct_id))
-    return bool(result.scalar_one())
-
-
-async def drop_direct_intents(connection: AsyncConnection, ref: ObjectRef, direct_id: str) -> None:
-    """Drop the intents of the multiparts of an object that has a node now."""
-    await connection.execute(_DROP_DIRECT, _direct_key(ref, direct_id))
-
-
-def _direct_key(ref: ObjectRef, direct_id: str) -> dict[str, Any]:
-    return {
+    parameters = {
         "p_key": ref.key,
         "p_bucket": ref.bucket,
         "p_direct": direct_id,
         "p_length": len(direct_id),
     }
+    result = await connection.execute(_INTENDED, parameters)
+    return bool(result.scalar_one())
 
 
 async def is_referenced(connection: AsyncConnection, ref: ObjectRef) -> bool:

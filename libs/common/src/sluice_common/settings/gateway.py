@@ -115,8 +115,9 @@ class Gateway(Group):
     """Life of the URLs to which photos are sent."""
     download_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600
     """Life of the URLs of photos and thumbnails."""
-    photo_arrival_seconds: Annotated[Seconds, Field(ge=3600, le=30 * 24 * 3600)] = 24 * 3600.0
-    """Time for a photo to arrive after its last change; then it is FAILED. No URL lives longer."""
+    photo_arrival_seconds: Annotated[Seconds, Field(ge=2 * 3600, le=30 * 24 * 3600)] = 24 * 3600.0
+    """Time for a photo to arrive after its client got the last URL; then it is FAILED. At least an
+    hour more than any URL lives."""
     sweep_interval_seconds: Seconds = 60.0
     """Pause between two searches for photos that got stuck."""
     claim_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 60.0

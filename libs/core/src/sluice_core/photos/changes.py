@@ -15,6 +15,7 @@ from sluice_core.photos.model import Photo, UploadJob
 from sluice_core.photos.states import (
     REOPENED,
     TAKES_PARTS,
+    UNARRIVED,
     PhotoStatus,
     Reopening,
     photo_ended,
@@ -36,6 +37,8 @@ class PhotoChange:
     taken_at: float | None = None
     """When a COMPLETED photo was taken, if it says so. Unix seconds."""
     trace_parent: str = ""
+    asked_before: float | None = None
+    """Only if its client has got no URL since this time: for a photo that did not arrive."""
 
 
 class Outcome(Enum):
@@ -45,7 +48,7 @@ class Outcome(Enum):
     REPEATED = auto()
     """The photo has this status already."""
     LATE = auto()
-    """The photo is past this state, has ended, or is in a later attempt."""
+    """The photo is past this state, has ended, is in a later attempt or waits for longer."""
     UNPROCESSED = auto()
     """It is to be COMPLETED, and no processed object is known."""
     UNKNOWN = auto()
@@ -62,6 +65,8 @@ def decide(
             COMPLETED.
     """
     if change.attempt is not None and change.attempt != photo.attempt:
+        return Outcome.LATE, ()
+    if change.asked_before is not None and photo.asked_at >= change.asked_before:
         return Outcome.LATE, ()
     if change.target is photo.status:
         return Outcome.REPEATED, ()
@@ -88,9 +93,14 @@ def enter(photo: Photo, status: PhotoStatus, change: PhotoChange, now: float) ->
 def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
     """Return the FAILED photo in its next attempt, or the photo itself if that has begun.
 
-    Raise `FailedPrecondition` PHOTO_ENDED or PHOTO_NOT_FAILED. That its object is missing (RETRY)
-    or there (REPROCESS) is for the caller to check.
+    Raise `FailedPrecondition` PHOTO_ENDED or PHOTO_NOT_FAILED; ARRIVED raises nothing and changes
+    only a photo that FAILED because it did not arrive. That its object is missing (RETRY) or there
+    (REPROCESS, ARRIVED) is for the caller to check.
     """
+    if how is Reopening.ARRIVED and (
+        photo.status is not PhotoStatus.FAILED or photo.reason not in UNARRIVED
+    ):
+        return photo
     if photo.status is PhotoStatus.FAILED:
         return replace(
             photo,
@@ -98,6 +108,9 @@ def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
             attempt=photo.attempt + 1,
             version=photo.version + 1,
             updated_at=now,
+            # Results for an object that arrived late are of no attempt before.
+            attempt_started_at=photo.attempt_started_at if how is Reopening.ARRIVED else now,
+            asked_at=now if how is Reopening.RETRY else photo.asked_at,
             reason="",
             detail="",
             multipart_id="",

@@ -55,6 +55,14 @@ class PhotoPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ContradictedPhotos:
+    """Photos of a slice that their nodes contradict; `next_after` is empty at the last slice."""
+
+    photos: Sequence[Photo]
+    next_after: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedPhoto:
     """What became of a change. `photo` and `job` are as they are now; None for an unknown photo."""
 
@@ -90,11 +98,26 @@ class PhotoCatalogue(Protocol):
         ...
 
     async def open_photos(
-        self, unchanged_since: float, limit: int, after: str = ""
+        self,
+        unchanged_since: float,
+        limit: int,
+        after: Photo | None = None,
+        *,
+        asked_before: float | None = None,
     ) -> Sequence[Photo]:
-        """Return open photos without a change since this time, by id, from all owners.
+        """Return open photos without a change since this time, from all owners.
 
-        Starts after the photo id `after`. For the sweeper, which looks for what got stuck.
+        In the order of their last change, after that photo of a former page. With `asked_before`
+        only those whose clients got no URL since. For the sweeper, which looks for what got stuck.
+        """
+        ...
+
+    async def contradicted_photos(self, slice_size: int, after: str = "") -> ContradictedPhotos:
+        """Return the ended photos that their nodes contradict, among the next ones by their id.
+
+        These are CANCELLED or deleted ones with a live node, COMPLETED ones without, and those that
+        FAILED because their object had not arrived, which has a live node now. A slice has any
+        photos, so that its cost does not depend on how few are found.
         """
         ...
 
@@ -136,13 +159,14 @@ class PhotoCatalogue(Protocol):
         audit: AuditEntry | None = None,
         trace_parent: str = "",
     ) -> ChangedPhoto:
-        """Give a FAILED photo another attempt; REPEATED if that has begun.
+        """Give a FAILED photo another attempt; REPEATED if that has begun (or see `reopen`).
 
         For REPROCESS the outbox gets a ProcessingRequested, also for a repeat.
 
-        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_EXISTS for a retry of a
-        photo whose node was committed (rule 19: no node id is committed twice); OBJECT_MISSING for
-        another processing without a live node. The multipart of the former attempt is left to the
+        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_DELETED for a
+        photo whose node is a tombstone (rule 19: no node id is committed twice); OBJECT_EXISTS for
+        a retry of a photo with a live node; OBJECT_MISSING for another processing, or an arrival,
+        without a node. The multipart of the former attempt is left to the
         sweeper, which knows it by its intent.
         """
         ...
@@ -163,6 +187,14 @@ class PhotoCatalogue(Protocol):
         The photo is UPLOADING afterwards, if it was QUEUED. Its object lies beside the former one,
         under the id of the node (rule 14). A repeat has no effect. Return the photo. Raise
         `FailedPrecondition` PHOTO_ENDED.
+        """
+        ...
+
+    async def keep_awaiting(self, photo_id: str, attempt: int) -> None:
+        """Record that the client of an attempt gets URLs now. No change of the photo.
+
+        Raise `FailedPrecondition` PHOTO_ENDED as `set_multipart`. Excludes the changes of the
+        photo: one with `asked_before` comes first, or has no effect.
         """
         ...
 

@@ -18,6 +18,7 @@ from sluice_gateway.jobs.upload_states import (
     check_attempt,
     check_open,
     fail_expired,
+    keep_awaiting,
 )
 from sluice_gateway.jobs.views import PartsBody, PartsView, StoredPartView, WantedPartBody
 
@@ -27,7 +28,8 @@ async def list_parts(
 ) -> PartsView:
     """Return which parts the store has, and URLs for the wanted ones.
 
-    The first call opens the store's multipart and makes the photo UPLOADING. After a reload the
+    The first call opens the store's multipart and makes the photo UPLOADING. With each call the
+    time in which the photo has to arrive begins again. After a reload the
     client goes on with the parts that are missing.
 
     Raise `NotFound` PHOTO_NOT_FOUND; `InvalidArgument` BAD_PART_NUMBER; `FailedPrecondition`
@@ -40,6 +42,7 @@ async def list_parts(
     wanted = None if body.parts is None else _check_parts(plan, body.parts)
     check_open(photo)
     check_attempt(photo, body.upload_id)
+    await keep_awaiting(services, photo)
     drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
     stored: Sequence[PartTag] = ()
     multipart_id = await services.multiparts.open(drive, photo)

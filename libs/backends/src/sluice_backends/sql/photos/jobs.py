@@ -186,6 +186,8 @@ def _records_of(new: NewJob, now: float) -> tuple[UploadJob, tuple[Photo, ...]]:
             status=PhotoStatus.QUEUED,
             created_at=now,
             updated_at=now,
+            attempt_started_at=now,
+            asked_at=now,
         )
         for position, photo in enumerate(new.photos)
     )

@@ -13,7 +13,7 @@ from sluice_core.errors import NotFound
 from sluice_core.photos.counts import PhotoCounts
 from sluice_core.photos.model import Owner, Photo, UploadJob
 from sluice_core.photos.names import search_key
-from sluice_core.photos.states import PhotoStatus
+from sluice_core.photos.states import PhotoStatus, is_terminal
 from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.uploads.model import ObjectRef
 
@@ -53,6 +53,8 @@ def photo_of(row: RowMapping) -> Photo:
         status=PhotoStatus(row[c.status]),
         created_at=row[c.created_at],
         updated_at=row[c.updated_at],
+        attempt_started_at=row[c.attempt_started_at],
+        asked_at=row[c.asked_at],
         reason=row[c.reason],
         detail=row[c.detail],
         attempt=row[c.attempt],
@@ -100,6 +102,9 @@ def changing_columns(photo: Photo) -> dict[str, Any]:
         "attempt": photo.attempt,
         "version": photo.version,
         "updated_at": photo.updated_at,
+        "open_updated_at": None if is_terminal(photo.status) else photo.updated_at,
+        "attempt_started_at": photo.attempt_started_at,
+        "asked_at": photo.asked_at,
         "completed_at": photo.completed_at,
         "taken_at": photo.taken_at,
         "dated_at": photo.dated_at,
