@@ -18,6 +18,8 @@ async def reprocess_photo(services: PhotoServices, caller: Caller, photo_id: str
     Raise `NotFound` PHOTO_NOT_FOUND; `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED,
     OBJECT_MISSING; `Unavailable`.
     """
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_photo(caller.owner, photo_id)
     reopened = await services.catalogue.reopen_photo(
         caller.owner,
         photo_id,
