@@ -38,7 +38,7 @@ from sluice_gateway.metrics import LiveMetrics
 ORIGIN = "https://photos.example"
 WAIT_SECONDS = 30.0
 SMALL_BUFFER_BYTES = 4096
-_STATUS = {"UNAUTHENTICATED": 401, "NOT_FOUND": 404, "INVALID_ARGUMENT": 400}
+_STATUS = {"UNAUTHENTICATED": 401, "NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "UNIMPLEMENTED": 405}
 
 
 class JobTable:
@@ -169,7 +169,8 @@ async def running_gateway(
 async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, SluiceError)
     body = {"reason": error.reason, "detail": error.message}
-    return JSONResponse(body, _STATUS.get(error.code, 503), media_type="application/problem+json")
+    status, media_type = _STATUS.get(error.code, 503), "application/problem+json"
+    return JSONResponse(body, status, dict(error.metadata), media_type=media_type)
 
 
 def small_socket(gateway: Address) -> socket.socket:

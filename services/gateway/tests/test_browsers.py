@@ -75,6 +75,35 @@ async def test_keyless_server_refuses_foreign_origins(gateway: Gateway, origin: 
         assert (reply.status, reply.reason) == (403, "ORIGIN_NOT_ALLOWED")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ws",
+        "/ws/info",
+        "/ws/000/session/websocket",
+        "/queries/photos",
+        "/queries/upload-jobs/job_1/events",
+        "/commands/upload/progress",
+        "/openapi.json",
+        "/healthz",
+        "/nowhere",
+    ],
+)
+async def test_every_route_checks_host_and_origin(gateway: Gateway, path: str) -> None:
+    """Of a keyless server, WebSockets too: a page under a rebound name could open one."""
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    page = f"http://evil.example:{gateway.address.port}"
+    foreign = [{"origin": page}, {"host": page.removeprefix("http://"), "origin": page}]
+    for headers in foreign:
+        assert (await gateway.get(path, **headers)).status == 403
+        assert (await gateway.get(path, **headers, **upgrade)).status == 403
+
+
 async def test_own_pages_may_use_a_keyless_server(gateway: Gateway) -> None:
     reply = await gateway.get("/api/auth/me", origin=gateway.url)
     assert reply.status == 200

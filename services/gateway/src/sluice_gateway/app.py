@@ -11,8 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Scope
 
 from sluice_core.errors import SluiceError
 from sluice_gateway.auth.routes import auth_routes
@@ -21,7 +21,7 @@ from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.body_limits import BodyLimits
 from sluice_gateway.http.operations import operation_routes
 from sluice_gateway.http.origins import CorsHeaders, OriginCheck
-from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
+from sluice_gateway.http.refusals import FieldProblem, InvalidRequest, method_not_allowed
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
 from sluice_gateway.http.routes import SECURITY_SCHEMES, DocumentedRoute, ProblemView
 from sluice_gateway.http.security_headers import SecurityHeaders
@@ -32,6 +32,7 @@ from sluice_gateway.photos.routes import photo_routes
 from sluice_gateway.tus.routes import streams_body, tus_routes
 
 VERSION: Final = "1"
+_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def build_app(deps: GatewayDeps) -> ASGIApp:
@@ -126,7 +127,10 @@ def _answer_errors(app: FastAPI) -> None:
     """
 
     async def answer(request: Request, raised: Exception) -> Response:
-        return answer_of(request.scope, error_of(raised))
+        error = error_of(raised)
+        if isinstance(raised, HTTPException) and error.reason == "METHOD_NOT_ALLOWED":
+            error = method_not_allowed(", ".join(_methods_of(app, request.scope)))
+        return answer_of(request.scope, error)
 
     async def answer_invalid(request: Request, raised: Exception) -> Response:
         assert isinstance(raised, RequestValidationError)
@@ -136,6 +140,19 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, answer)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(Exception, answer)
+
+
+def _methods_of(app: FastAPI, scope: Scope) -> list[str]:
+    """Return the methods of a path. Starlette knows those of one route, and each may have one."""
+    asked = {"type": "http", "path": scope["path"], "root_path": scope.get("root_path", "")}
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**asked, "method": method, "headers": []})[0] is Match.FULL
+            for route in app.router.routes
+        )
+    ]
 
 
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:

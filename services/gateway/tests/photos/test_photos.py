@@ -149,6 +149,14 @@ async def test_cursor_of_another_order_is_refused(photos: PhotoGateway) -> None:
         ("status=queued", "INVALID_REQUEST"),
         ("takenFrom=yesterday", "INVALID_REQUEST"),
         ("takenFrom=99999-01-01", "INVALID_REQUEST"),
+        ("takenFrom=0", "INVALID_REQUEST"),
+        ("takenTo=0.5", "INVALID_REQUEST"),
+        ("takenTo=2026-02-30T00:00:00Z", "INVALID_REQUEST"),
+        ("page=1_0", "INVALID_REQUEST"),
+        ("page=%2B1", "INVALID_REQUEST"),
+        ("size=5.0", "INVALID_REQUEST"),
+        ("size=%205", "INVALID_REQUEST"),
+        ("size=%D9%A5", "INVALID_REQUEST"),
         ("q=" + "x" * 256, "INVALID_REQUEST"),
         ("page=-1", "INVALID_REQUEST"),
         ("size=1000", "INVALID_REQUEST"),
@@ -159,7 +167,7 @@ async def test_bad_query_is_refused(photos: PhotoGateway, query: str, reason: st
 
 
 async def test_extreme_times_are_accepted(photos: PhotoGateway) -> None:
-    for query in ("takenFrom=0001-01-01", "takenTo=9999-12-31T23:59:59Z", "takenFrom=0"):
+    for query in ("takenFrom=0001-01-01", "takenTo=9999-12-31T23:59:59Z"):
         assert (await photos.get(f"/queries/photos?{query}")).status_code == 200
 
 

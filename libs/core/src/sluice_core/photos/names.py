@@ -26,6 +26,8 @@ CONTENT_TYPES: Final = frozenset(
 )
 """Types that the processor decodes. What the bytes are is its business, not the client's word."""
 CONTENT_TYPE_ALIASES: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
+KNOWN_CONTENT_TYPES: Final = CONTENT_TYPES | CONTENT_TYPE_ALIASES.keys()
+"""What clients may send, without regard to case."""
 
 # An allow-list: letters, marks, numbers, punctuation, symbols and spaces. Not on it are control
 # and formatting characters, among them the bidi overrides and isolates that make `gpj.exe` read

@@ -22,6 +22,13 @@ _MAX_VALUE_CHARS: Final = 256
 CHECKSUM_MISMATCH: Final = 460
 """A status of tus, which HTTP does not have."""
 
+_TITLES: Final[Mapping[int, str]] = {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    CHECKSUM_MISMATCH: "Checksum Mismatch",
+}
+"""Names of RFC 9110, which Python has from 3.13 on, and of tus."""
+
 _BY_CODE: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
     "OUT_OF_RANGE": 400,
@@ -116,7 +123,7 @@ def retry_after_seconds(error: SluiceError) -> float | None:
 
 
 def _title(status: int) -> str:
-    return "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
+    return _TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Response:

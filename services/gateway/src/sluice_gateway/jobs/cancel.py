@@ -35,6 +35,8 @@ async def cancel_job(services: PhotoServices, caller: Caller, job_id: str) -> Jo
 
     Raise `NotFound` JOB_NOT_FOUND.
     """
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_job(caller.owner, job_id)
     cancelled = await services.catalogue.cancel_job(
         caller.owner, job_id, audit=caller.audit("CancelUploadJob", f"job/{job_id}")
     )

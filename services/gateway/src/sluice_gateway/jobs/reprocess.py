@@ -27,6 +27,8 @@ async def reprocess_photo(services: PhotoServices, caller: Caller, photo_id: str
             "This server has no events by which processors are asked; upload the photo in a new"
             " job.",
         )
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_photo(caller.owner, photo_id)
     reopened = await services.catalogue.reopen_photo(
         caller.owner,
         photo_id,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.http.refusals import method_not_allowed
 from sluice_gateway.http.routes import PlainRoute
 from sluice_gateway.live.framing import SOCKJS
 from sluice_gateway.live.hub import LiveHub
@@ -20,7 +20,7 @@ def live_routes(hub: LiveHub) -> list[BaseRoute]:
     """Return the routes of `/ws`, of SockJS below it, and of a job's events.
 
     The last raises `SluiceError` before its response begins: `Unauthenticated`, `NotFound`,
-    `InvalidArgument`, `ResourceExhausted` or `Unavailable`.
+    `InvalidArgument`, `ResourceExhausted`, `Unavailable`, or `Unimplemented` METHOD_NOT_ALLOWED.
     """
     return [
         WebSocketRoute("/ws", StompEndpoint(hub)),
@@ -42,8 +42,7 @@ class JobEventsEndpoint:
         request = Request(scope)
         if request.method != "GET":
             # HEAD too, which Starlette allows with GET: a stream without a body would never end.
-            await Response(status_code=405, headers={"allow": "GET"})(scope, receive, send)
-            return
+            raise method_not_allowed("GET")
         principal = await self._authenticate(request)
         events = JobEvents(
             self._hub,

@@ -14,6 +14,8 @@ async def delete_photo(services: PhotoServices, caller: Caller, photo_id: str) -
 
     Raise `NotFound` PHOTO_NOT_FOUND, also at a repeat.
     """
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_photo(caller.owner, photo_id)
     photo = await services.catalogue.delete_photo(
         caller.owner, photo_id, audit=caller.audit("DeletePhoto", f"photo/{photo_id}")
     )

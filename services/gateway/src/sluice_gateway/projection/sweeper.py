@@ -14,7 +14,7 @@ import structlog
 
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import NotFound, SluiceError
-from sluice_core.photos.changes import Outcome, PhotoChange
+from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.model import Photo
 from sluice_core.photos.states import NOT_ARRIVED, TAKES_PARTS, PhotoStatus
 from sluice_core.ports.catalogue import ObjectIntent
