@@ -6,17 +6,15 @@ python -m support.object_listener ROOT PORT
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from starlette.types import ASGIApp
-from uvicorn import Config, Server
 
 from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.files.store import FileObjectStore
@@ -24,11 +22,11 @@ from sluice_backends.files.url_keys import UrlKeyFile, open_url_keys
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.uploads.model import MIN_PART_BYTES, ObjectRef
 from sluice_gateway.http.paced_bodies import Pace
+from sluice_gateway.http.server import HttpOptions, serving_http
 from sluice_gateway.metrics import HttpMetrics
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
 from support.environment import process_environment
 from support.raw_http import RawClient
-from support.waiting import until
 
 BUCKET = "sluice"
 ORIGIN = "http://127.0.0.1:8080"
@@ -78,34 +76,11 @@ class ObjectListener:
         return list((self.root / "objects" / BUCKET / "tmp").iterdir())
 
 
-class _QuietServer(Server):
-    """uvicorn without its own handling of signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
 @asynccontextmanager
 async def serving_app(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve an application while the block runs."""
-    config = Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
-    server = _QuietServer(config)
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(server.serve([listening]))
-        try:
-            await until(lambda: server.started or task.done())
-            yield
-        finally:
-            server.should_exit = True
+    """Serve an application while the block runs, as the gateway does."""
+    async with serving_http(listening, app, HttpOptions(drain_seconds=2)):
+        yield
 
 
 @asynccontextmanager
@@ -117,8 +92,13 @@ async def running_listener(
     origins: Sequence[str] = (ORIGIN,),
     min_part_bytes: int = MIN_PART_BYTES,
     object_created: ObjectCreated | None = None,
+    wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> AsyncIterator[ObjectListener]:
-    """Run a listener of the store in `root` while the block runs."""
+    """Run a listener of the store in `root` while the block runs.
+
+    Args:
+        wrap: puts a layer around the application.
+    """
     clock = Clock()
     keys = await open_url_keys(root / "url-keys.json", clock=clock)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -137,7 +117,7 @@ async def running_listener(
             ListenerOptions(origins, pace or Pace()),
             HttpMetrics(),
         )
-        async with serving_app(app, listening), clients:
+        async with serving_app(wrap(app), listening), clients:
             yield listener
 
 

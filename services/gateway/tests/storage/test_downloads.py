@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_core.configuration import ConfigurationError
 from sluice_core.objects.body import BytesBody
@@ -237,6 +238,35 @@ async def test_vanished_reader_lets_the_object_go(listener: ObjectListener) -> N
     assert listener.leftovers(), "the reader holds the bytes"
     client.abort()
     await until(lambda: not listener.leftovers(), what="the object let go")
+
+
+async def test_vanished_reader_ends_the_reading(tmp_path: Path) -> None:
+    """Of a large object no more is read than was under way when the client went."""
+    sent = 0
+    is_over = False
+
+    def counting(app: ASGIApp) -> ASGIApp:
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            async def count(message: Message) -> None:
+                nonlocal sent
+                sent += len(message.get("body", b""))
+                await send(message)
+
+            nonlocal is_over
+            await app(scope, receive, count)
+            is_over = True
+
+        return serve
+
+    async with running_listener(tmp_path, wrap=counting) as listener:
+        await stored(listener, CONTENT * 16)
+        client = await listener.connect()
+        await client.send_head("GET", await signed(listener), {})
+        assert (await client.head()).status == 200
+        before = sent
+        client.abort()
+        await until(lambda: is_over, what="the end of the request")
+        assert sent <= before + 8 * MIB < SIZE * 16
 
 
 async def test_damaged_object_is_never_served_whole(listener: ObjectListener) -> None:

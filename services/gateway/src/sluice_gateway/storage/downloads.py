@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from http import HTTPStatus
 
@@ -13,6 +12,8 @@ from starlette.types import Receive, Scope, Send
 from sluice_backends.files.signed_urls import GetGrant
 from sluice_core.objects.presigning import DOWNLOAD_TYPE, attachment
 from sluice_core.ports.object_listener import ListenerStore, OpenObject
+from sluice_gateway.http.disconnects import watching_disconnect
+from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
 from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.storage.ranges import (
     ByteRange,
@@ -49,12 +50,20 @@ class Downloads:
             if scope["method"] == "HEAD" or part is None:
                 await response(scope, receive, send)
                 return
-            await self._send_bytes(opened, part, response, send)
+            drop = find_drop(scope)
+            try:
+                await self._send_bytes(opened, part, response, receive, send)
+            except SlowSubscriber:
+                # A close would wait until the client has read what is buffered.
+                drop(0, "", 0.0)
 
     async def _send_bytes(
-        self, opened: OpenObject, part: ByteRange, response: Response, send: Send
+        self, opened: OpenObject, part: ByteRange, response: Response, receive: Receive, send: Send
     ) -> None:
-        async with aclosing(opened.read(part.start, part.stop - part.start)) as blocks:
+        async with (
+            aclosing(opened.read(part.start, part.stop - part.start)) as blocks,
+            watching_disconnect(receive) as has_gone,
+        ):
             # Read before the answer begins, so that a missing file is an error of its own.
             block = await anext(blocks, None)
             await send(
@@ -65,11 +74,10 @@ class Downloads:
                 }
             )
             while block is not None:
-                try:
-                    async with asyncio.timeout(self._pace.stall_seconds):
-                        await send({"type": "http.response.body", "body": block, "more_body": True})
-                except TimeoutError:
-                    return  # the server closes the connection of an unfinished answer
+                message = {"type": "http.response.body", "body": block, "more_body": True}
+                await send_within(self._pace.stall_seconds, send(message))
+                if has_gone():
+                    return
                 block = await anext(blocks, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
