@@ -11,6 +11,8 @@ from starlette.datastructures import Headers
 
 from sluice_core.errors import Unavailable, Unimplemented
 from sluice_core.objects.marks import marked_trace
+from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.catalogue import DrivePolicy
 from sluice_core.ports.quotas import Quota
 from sluice_core.uploads.model import MIB
@@ -27,6 +29,7 @@ from support.photo_gateway import (
 )
 
 PATH = "/commands/upload-jobs"
+QUOTAS = [Quota(max_bytes=100), Quota(max_nodes=2)]
 
 
 async def test_job_is_created_with_signed_urls(photos: PhotoGateway) -> None:
@@ -232,16 +235,43 @@ async def test_back_pressure_defers_new_jobs_only(photos: PhotoGateway) -> None:
 
 async def test_job_beyond_the_quota_is_refused(photos: PhotoGateway) -> None:
     """The store would take the photos nevertheless, so this is the moment to say it."""
-    await photos.create(10)  # makes the drive
+    # Makes the drive.
+    await photos.post(f"/commands/upload-jobs/{(await photos.create(10))['jobId']}/cancel")
     await photos.catalogue.set_quota(TENANT, HOME_DRIVE, Quota(max_bytes=100))
     refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 41)]})
     assert reason_of(refused) == (507, "QUOTA_EXCEEDED")
     assert refused.json()["metadata"]["requested"] == "101"
     accepted = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 40)]})
     assert accepted.status_code == 201
+    await photos.post(f"/commands/upload-jobs/{accepted.json()['jobId']}/cancel")
     await photos.catalogue.set_quota(TENANT, "", Quota(max_nodes=1))
     refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 1), jpeg("b.jpg", 1)]})
     assert refused.json()["metadata"]["scope"] == "tenant"
+
+
+@pytest.mark.parametrize("drive", ["", HOME_DRIVE], ids=["tenant", "drive"])
+@pytest.mark.parametrize("quota", QUOTAS, ids=["bytes", "nodes"])
+async def test_open_jobs_hold_their_room(photos: PhotoGateway, drive: str, quota: Quota) -> None:
+    """Jobs that fit one by one do not fit together; each gives its room back when it ends."""
+    await photos.post(f"/commands/upload-jobs/{(await photos.create(10))['jobId']}/cancel")
+    await photos.catalogue.set_quota(TENANT, drive, quota)
+    body = {"files": [jpeg("a.jpg", 30), jpeg("b.jpg", 30)]}
+    first = await photos.post(PATH, body)
+    assert first.status_code == 201, first.text
+    assert reason_of(await photos.post(PATH, body)) == (507, "QUOTA_EXCEEDED")
+    await photos.post(f"/commands/upload-jobs/{first.json()['jobId']}/cancel")
+    second = await photos.post(PATH, body)
+    assert second.status_code == 201, second.text
+    # What has arrived is usage, and not counted twice.
+    sent, _ = (item["photoId"] for item in second.json()["items"])
+    await photos.arrive(sent, is_processed=True)
+    await photos.catalogue.change_photos([PhotoChange(sent, PhotoStatus.PROCESSING)])
+    assert reason_of(await photos.post(PATH, {"files": [jpeg("c.jpg", 41)]})) == (
+        507,
+        "QUOTA_EXCEEDED",
+    )
+    if quota.max_bytes:
+        assert (await photos.post(PATH, {"files": [jpeg("c.jpg", 40)]})).status_code == 201
 
 
 async def test_signed_put_carries_the_trace_of_the_job(photos: PhotoGateway) -> None:

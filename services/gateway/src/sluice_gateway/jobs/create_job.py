@@ -51,9 +51,9 @@ async def create_job(
     await _check_pressure(services)
     drive = await writable_drive(services.catalogue, services.homes, caller.principal)
     # A PUT to the store is not stopped by a quota: its object is there when somebody hears of it.
-    total = sum(file.size for file in files)
-    await services.catalogue.check_room(drive.tenant, drive.name, total, len(files))
     job_id = job_id_of(operation_id)
+    total = sum(file.size for file in files)
+    await services.catalogue.check_room(drive.tenant, drive.name, total, len(files), job_id=job_id)
     new = NewJob(
         job_id=job_id,
         owner=caller.owner,
