@@ -140,7 +140,7 @@ def test_a_repeated_command_reopens_once(how: Reopening) -> None:
 
 
 @pytest.mark.parametrize("status", list(S))
-@pytest.mark.parametrize("reason", [*UNARRIVED, "TOO_LARGE", "NODE_DELETED"])
+@pytest.mark.parametrize("reason", [*sorted(UNARRIVED), "TOO_LARGE", "NODE_DELETED"])
 def test_late_object_reopens_only_a_missed_photo(status: PhotoStatus, reason: str) -> None:
     photo = replace(photo_in(status), reason=reason if status is S.FAILED else "")
     again = reopen(photo, Reopening.ARRIVED, 2.0)
