@@ -129,7 +129,16 @@ def test_ctrl_c_ends_make_run_quietly(tmp_path: Path) -> None:
             end(process)
     banner, _, rest = shown.replace("\r\n", "\n").partition("^C")
     names = [line.split()[0] for line in banner.splitlines()]
-    assert names == ["intake", "repository", "metrics", "data", "durability", "upload"]
+    assert names == [
+        "intake",
+        "repository",
+        "gateway",
+        "log",
+        "metrics",
+        "data",
+        "durability",
+        "upload",
+    ]
     assert rest == "stopped\n"
 
 

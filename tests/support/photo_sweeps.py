@@ -13,7 +13,7 @@ from sluice_core.ports.catalogue import ObjectIntent
 from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.ids import direct_multipart_id
 from sluice_core.uploads.model import ObjectRef
-from sluice_gateway.projection.announcing import Announcer
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.projection.sweeper import PhotoSweeper, SweepOptions
 from support.photo_jobs import ANN, change_photo
 from support.projection import Stage

@@ -48,11 +48,12 @@ FACTS = {
     *(
         "MAX_CHUNKS - 1",
         "MAX_GRANTS",
+        "MAX_KEY_BYTES",
+        "MAX_LIFETIME_SECONDS",
         "MAX_OBJECT_BYTES",
         "MAX_PAGE_SIZE",
         "MAX_PARTS",
         "MAX_TAGS_OF_PHOTO",
-        "_MAX_KEY_BYTES",
     ),
     *("FORMAT_VERSION", "PATH_MARK", "asked", "chunk.number", "expected", "field", "highest"),
     *(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from io import BytesIO
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sluice_core.addresses import Address
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.http import protocol
+from sluice_gateway.http.server import bind
 from support.gateway import ANN, Gateway, received, running_gateway
 from support.waiting import until
 
@@ -276,3 +279,13 @@ async def test_idle_connections_do_not_delay_others(gateway: Gateway) -> None:
     assert (await gateway.get("/healthz")).status == 200
     for _, writer in idle:
         writer.close()
+
+
+def test_connections_end_soon_after_their_peer() -> None:
+    """What the kernel does for an accepted connection when nothing is acknowledged any more."""
+    listener = bind("SLUICE_GATEWAY_ADDRESS", Address("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            option = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert option == 60_000

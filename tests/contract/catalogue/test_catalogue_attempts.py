@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sluice_core.errors import FailedPrecondition, NotFound
+from sluice_core.events.registry import parse_record
 from sluice_core.photos.changes import Outcome, PhotoChange
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.states import PhotoStatus, Reopening
@@ -150,6 +151,37 @@ async def test_only_a_photo_with_an_object_is_processed_again(
     assert result.photo is not None
     assert (result.photo.status, result.photo.attempt) == (S.PROCESSING, 2)
     assert await change_photo(catalogue, photo, S.COMPLETED) is O.APPLIED
+
+
+async def test_each_call_of_reprocess_writes_a_request(catalogue: GatewayCatalogue) -> None:
+    """In the transaction of the photo, so that none is lost; consumers drop equal ids."""
+    photo = await create_photo(catalogue)
+    await process_object(catalogue, photo)
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    outcomes = [
+        await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.REPROCESS, trace_parent=trace)
+        for _ in range(2)
+    ]
+    assert [result.outcome for result in outcomes] == [O.APPLIED, O.REPEATED]
+    rows = [row.event for row in await catalogue.outbox(1000)]
+    asked = [event for event in rows if event.type == "sluice.events.v1.ProcessingRequested"]
+    assert {(one.topic, one.key, one.tenant) for one in asked} == {
+        ("sluice.uploads.v1", photo.node_id, TENANT)
+    }
+    assert len({one.event_id for one in asked}) == 2
+    assert {one.headers["traceparent"] for one in asked} == {trace}
+    for event in asked:
+        parse_record(event)
+
+
+async def test_retry_requests_no_processing(catalogue: GatewayCatalogue) -> None:
+    photo = await create_photo(catalogue)
+    await change_photo(catalogue, photo, S.FAILED, reason="WHY")
+    await catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+    assert not [
+        row for row in await catalogue.outbox(1000) if "ProcessingRequested" in row.event.type
+    ]
 
 
 async def test_the_first_multipart_of_an_attempt_stays(catalogue: GatewayCatalogue) -> None:

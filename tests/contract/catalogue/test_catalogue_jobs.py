@@ -98,6 +98,18 @@ async def test_jobs_of_others_are_not_found(catalogue: GatewayCatalogue) -> None
     assert (await catalogue.get_job(ANN, job_id)).status is JobStatus.QUEUED
 
 
+async def test_versions_of_many_jobs_are_read_at_once(catalogue: GatewayCatalogue) -> None:
+    jobs = [(await catalogue.create_job(new_job(owner=owner))).job for owner in (ANN, RIVAL)]
+    ids = [job.job_id for job in jobs]
+    before = await catalogue.job_versions(ids)
+    assert before == {job.job_id: job.version for job in jobs}
+    await catalogue.cancel_job(ANN, ids[0])
+    after = await catalogue.job_versions([*ids, "job_unknown"])
+    assert after == {ids[0]: (await catalogue.get_job(ANN, ids[0])).version, ids[1]: before[ids[1]]}
+    assert after[ids[0]] > before[ids[0]]
+    assert await catalogue.job_versions([]) == {}
+
+
 async def test_jobs_are_listed_newest_first_page_by_page(catalogue: GatewayCatalogue) -> None:
     made = [(await catalogue.create_job(new_job())).job for _ in range(5)]
     await catalogue.create_job(new_job(owner=BEN))
@@ -168,3 +180,27 @@ async def test_a_job_ends_with_one_event_after_its_photos(catalogue: GatewayCata
     job = await catalogue.get_job(ANN, made.job.job_id)
     assert job.finished_at == job.updated_at
     assert job.version == 2
+
+
+async def test_open_photos_are_counted_for_all_owners(catalogue: GatewayCatalogue) -> None:
+    """Those of ended jobs and photos that have ended are none of them."""
+    before = await catalogue.count_open_photos()
+    jobs = [
+        await catalogue.create_job(new_job("a.jpg", "b.jpg", "c.jpg", owner=owner))
+        for owner in (ANN, RIVAL)
+    ]
+    first, second, third = jobs[0].photos
+    await catalogue.change_photos(
+        [
+            PhotoChange(first.photo_id, S.UPLOADING),
+            PhotoChange(second.photo_id, S.PROCESSING),
+            PhotoChange(third.photo_id, S.FAILED),
+        ]
+    )
+    counted = await catalogue.count_open_photos()
+    assert counted.arriving - before.arriving == 4
+    assert counted.processing - before.processing == 1
+    for job in jobs:
+        await catalogue.cancel_job(job.job.owner, job.job.job_id)
+    assert await catalogue.count_open_photos() == before
+    assert catalogue.connection_wait_seconds() >= 0.0

@@ -10,7 +10,7 @@ import pytest
 
 from sluice.photos.v1 import events_pb2
 from sluice_core.access.audit import AuditEntry
-from sluice_core.errors import NotFound
+from sluice_core.errors import FailedPrecondition, NotFound
 from sluice_core.photos.changes import Outcome, PhotoChange
 from sluice_core.photos.counts import JobStatus, PhotoCounts
 from sluice_core.photos.model import Owner, Photo
@@ -351,3 +351,24 @@ async def test_a_cancelled_photo_loses_its_node(catalogue: GatewayCatalogue) -> 
         await catalogue.get_node(TENANT, photo.node_id)
     (due,) = await catalogue.deletions_due(await catalogue.now() + LATER, 10)
     assert due.object == photo.object
+
+
+async def test_photo_can_become_another_node(catalogue: GatewayCatalogue) -> None:
+    """The node of an upload that began for it; from then on its news lead to the photo."""
+    photo = await create_photo(catalogue)
+    with pytest.raises(NotFound, match="no photo"):
+        await catalogue.assign_node(BEN, photo.photo_id, "other-node")
+    for _ in range(2):
+        moved = await catalogue.assign_node(ANN, photo.photo_id, "other-node")
+        assert moved == await catalogue.get_photo(ANN, photo.photo_id)
+        assert (moved.node_id, moved.status) == ("other-node", S.UPLOADING)
+        assert moved.object.bucket == photo.object.bucket
+        assert moved.object.key == photo.object.key.replace(photo.node_id, "other-node")
+        assert (await catalogue.get_job(ANN, photo.job_id)).counts.uploading == 1
+    assert names_of(await photo_events(catalogue, "other-node")) == ["PhotoUploadStarted"]
+    found = await catalogue.photos_of_nodes([photo.node_id, "other-node"])
+    assert set(found) == {"other-node"}
+    await process_object(catalogue, moved)
+    assert await change_photo(catalogue, moved, S.COMPLETED) is O.APPLIED
+    with pytest.raises(FailedPrecondition, match="COMPLETED"):
+        await catalogue.assign_node(ANN, photo.photo_id, "third-node")

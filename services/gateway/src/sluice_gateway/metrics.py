@@ -101,6 +101,19 @@ class ProjectionMetrics(Instruments):
         self.failed = Counter(
             "photo_failed", "Photos that failed, by reason", ("reason",), registry=r
         )
+        # The dashboards of other stacks know the same counts by other names.
+        self.upload_completed = Counter(
+            "upload_photo_completed", "The same as photo_completed", registry=r
+        )
+        self.upload_failed = Counter(
+            "upload_photo_failed", "The same as photo_failed", ("reason",), registry=r
+        )
+        self.duration = Histogram(
+            "upload_processing_duration",
+            "Seconds from the arrival of a photo to its processing",
+            buckets=SLOW_SECONDS,
+            registry=r,
+        )
         self.changes = Counter(
             "sluice_gateway_photo_changes",
             "Changes of photos by events, by outcome",
@@ -139,6 +152,26 @@ class JobMetrics(Instruments):
         )
 
 
+class PressureMetrics(Instruments):
+    """Work that waits behind the gateway, by names that existing dashboards ask for too."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.backlog = Gauge(
+            "sluice_gateway_backlog",
+            "What waits: photos, events, messages, and seconds for a database connection",
+            ("backlog",),
+            registry=r,
+        )
+        self.in_flight = Gauge(
+            "upload_inflight_gauge", "Photos that have not ended, of all users", registry=r
+        )
+        self.sqs_lag = Gauge(
+            "sqs_lag_gauge", "Messages in the queue of store notifications", registry=r
+        )
+
+
 class GatewayMetrics(Instruments):
     """All that a gateway exports."""
 
@@ -154,3 +187,4 @@ class GatewayMetrics(Instruments):
         self.consumer = r.group(ConsumerMetrics)
         self.live = r.group(LiveMetrics)
         self.projection = r.group(ProjectionMetrics)
+        self.pressure = r.group(PressureMetrics)

@@ -7,12 +7,16 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from starlette.datastructures import Headers
 
 from sluice_core.errors import Unavailable
+from sluice_core.objects.marks import marked_trace
 from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.ports.quotas import Quota
 from sluice_core.uploads.model import MIB
 from sluice_gateway.auth.homes import HOME_DRIVE
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.tus.headers import upload_length, upload_metadata
 from support.photo_gateway import (
     BUCKET,
     TENANT,
@@ -165,7 +169,11 @@ async def test_tus_jobs_name_where_uploads_begin(tmp_path: Path) -> None:
     async with photo_gateway(tmp_path, options) as photos:
         response = await photos.post(PATH, {"files": [jpeg()], "strategy": "tus"})
         (item,) = response.json()["items"]
-        assert (item["method"], item["presignedUrl"], item["headers"]) == ("POST", "/files", {})
+        assert (item["method"], item["presignedUrl"]) == ("POST", "/files")
+        headers = Headers(item["headers"])
+        assert headers["tus-resumable"] == "1.0.0"
+        assert upload_length(headers) == jpeg()["bytes"]
+        assert upload_metadata(headers)["photoId"] == item["photoId"]
 
 
 async def test_token_without_the_scope_is_refused(photos: PhotoGateway) -> None:
@@ -209,3 +217,29 @@ async def test_back_pressure_defers_new_jobs_only(photos: PhotoGateway) -> None:
     renewed = await photos.post(f"/commands/upload/{item['photoId']}/renew")
     assert renewed.status_code == 200
     assert await photos.put(renewed.json(), b"x" * 10) == 200
+
+
+async def test_job_beyond_the_quota_is_refused(photos: PhotoGateway) -> None:
+    """The store would take the photos nevertheless, so this is the moment to say it."""
+    await photos.create(10)  # makes the drive
+    await photos.catalogue.set_quota(TENANT, HOME_DRIVE, Quota(max_bytes=100))
+    refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 41)]})
+    assert reason_of(refused) == (507, "QUOTA_EXCEEDED")
+    assert refused.json()["metadata"]["requested"] == "101"
+    accepted = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 40)]})
+    assert accepted.status_code == 201
+    await photos.catalogue.set_quota(TENANT, "", Quota(max_nodes=1))
+    refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 1), jpeg("b.jpg", 1)]})
+    assert refused.json()["metadata"]["scope"] == "tenant"
+
+
+async def test_signed_put_carries_the_trace_of_the_job(photos: PhotoGateway) -> None:
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    response = await photos.post(PATH, {"files": [jpeg("a.jpg", 10)]}, traceparent=trace)
+    (item,) = response.json()["items"]
+    assert response.headers["x-trace-id"] == "ab" * 16
+    assert await photos.put(item, bytes(10)) == 200
+    photo = await photos.photo(item["photoId"])
+    info = await photos.objects.head(photo.object)
+    assert info is not None
+    assert marked_trace(info.metadata).startswith(f"00-{'ab' * 16}-")

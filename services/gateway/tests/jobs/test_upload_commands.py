@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import AsyncMock
 
 import pytest
 
-from sluice_core.errors import Unavailable
+from sluice_core.access.principal import Principal
+from sluice_core.access.scopes import Scope
+from sluice_core.errors import Unavailable, Unimplemented
 from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.model import Owner
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.uploads.model import MIB
 from sluice_gateway.jobs import upload_states
+from sluice_gateway.jobs.callers import Caller
+from sluice_gateway.jobs.reprocess import reprocess_photo
+from sluice_gateway.jobs.updates import job_update
+from support.commits import TENANT
 from support.photo_gateway import PhotoGateway, reason_of
 
 
@@ -98,6 +106,28 @@ async def test_photo_whose_object_was_deleted_needs_a_new_job(photos: PhotoGatew
     await photos.catalogue.delete_node(photo.owner.tenant, photo.node_id)
     for path in (f"/commands/upload/{photo_id}/retry", f"/commands/photos/{photo_id}/reprocess"):
         assert reason_of(await photos.post(path)) == (409, "OBJECT_DELETED")
+
+
+async def test_reprocess_needs_a_processor_that_can_be_asked(photos: PhotoGateway) -> None:
+    """Without events the photo stays FAILED: nothing would ever end its next attempt."""
+    (item,) = (await photos.create(10))["items"]
+    await photos.arrive(item["photoId"])
+    await fail(photos, item["photoId"])
+    deaf = replace(photos.services, reprocessing=None)
+    caller = Caller(Principal(TENANT, "ann", frozenset({Scope.PHOTOS_WRITE})), "", "")
+    with pytest.raises(Unimplemented, match="REPROCESSING_DISABLED"):
+        await reprocess_photo(deaf, caller, item["photoId"])
+    assert (await photos.photo(item["photoId"])).status is PhotoStatus.FAILED
+
+
+async def test_command_announces_the_bytes_of_its_job(photos: PhotoGateway) -> None:
+    """The same as the projector does at the same version: of two equal ones the first stays."""
+    job = await photos.create(10, 20)
+    await photos.post(f"/commands/upload/{job['items'][0]['photoId']}/cancel")
+    found = await photos.catalogue.job_with_photos(Owner(TENANT, "ann"), job["jobId"])
+    (update,) = await photos.latest(job["jobId"])
+    assert update == job_update(found.job, found.photos)
+    assert (update.bytes_sent, update.bytes_total) == (10, 30)
 
 
 async def test_missing_object_is_not_reprocessed(photos: PhotoGateway) -> None:

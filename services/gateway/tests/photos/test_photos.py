@@ -161,6 +161,16 @@ async def test_photo_is_downloaded_by_variant(photos: PhotoGateway) -> None:
     assert reason_of(response) == (422, "INVALID_REQUEST")
 
 
+async def test_infected_photo_is_not_downloaded(photos: PhotoGateway) -> None:
+    (photo_id,) = await create(photos, "a.jpg")
+    await photos.arrive(photo_id)
+    change = PhotoChange(photo_id, PhotoStatus.FAILED, reason="INFECTED")
+    await photos.catalogue.change_photos([change])
+    for variant in ("original", "256"):
+        response = await photos.get(f"/queries/photos/{photo_id}/download-url?variant={variant}")
+        assert reason_of(response) == (409, "PHOTO_INFECTED")
+
+
 async def test_deleted_photo_is_gone(photos: PhotoGateway) -> None:
     (photo_id,) = await create(photos, "a.jpg")
     photo = await photos.arrive(photo_id, is_processed=True)

@@ -11,7 +11,7 @@ from sluice_backends.sql.catalogue import SqlCatalogue
 from sluice_core.errors import Unavailable
 from sluice_core.photos.counts import PhotoCounts
 from sluice_core.photos.states import NOT_ARRIVED, PhotoStatus, Reopening
-from sluice_gateway.projection.announcing import Announcer
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.projection.projector import Projector
 from support.commits import finished_upload
 from support.photo_jobs import ANN, change_photo, commit_object, create_photo, new_job

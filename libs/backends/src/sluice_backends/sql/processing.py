@@ -139,7 +139,7 @@ class SqlProcessing(SqlFamily):
                 # A no-op, unless an older release without thumbnails ended the node.
                 await discard_processing(self._db, connection, result.node_id)
                 recorded.append(Recorded.GONE)
-            elif not _replaces(result.processing, row):
+            elif not _replaces(result, row):
                 recorded.append(Recorded.REPEATED)
             else:
                 accepted.append((result, row))
@@ -237,12 +237,16 @@ async def discard_processing(db: Database, connection: AsyncConnection, node_id:
     await _schedule_deletions(db, connection, old)
 
 
-def _replaces(processing: Processing, row: Row[Any]) -> bool:
-    """Return whether a result replaces the stored one: other content, or success after failure."""
+def _replaces(result: NodeResult, row: Row[Any]) -> bool:
+    """Return whether a result replaces the stored one.
+
+    It does for other content, and a success does after a failure; a failure only on request.
+    """
+    processing = result.processing
     if row.result_etag != processing.etag:
         return True  # also without a stored result
-    return (
-        row.result_state == ProcessingState.FAILED and processing.state is ProcessingState.PROCESSED
+    return row.result_state == ProcessingState.FAILED and (
+        result.is_requested or processing.state is ProcessingState.PROCESSED
     )
 
 

@@ -55,13 +55,11 @@ _OF_UPLOAD = and_(
 
 
 _QUOTA = select(quotas).where(quotas.c.tenant == OF_TENANT, quotas.c.drive_id == OF_DRIVE)
-# In the order of the primary key, so that two transactions cannot wait for each other.
-_LOCK_QUOTAS = (
-    select(quotas)
-    .where(quotas.c.tenant == OF_TENANT, quotas.c.drive_id.in_((literal(TENANT_ROW), OF_DRIVE)))
-    .order_by(quotas.c.drive_id)
-    .with_for_update()
+_LIMITS_OF = select(quotas).where(
+    quotas.c.tenant == OF_TENANT, quotas.c.drive_id.in_((literal(TENANT_ROW), OF_DRIVE))
 )
+# In the order of the primary key, so that two transactions cannot wait for each other.
+_LOCK_QUOTAS = _LIMITS_OF.order_by(quotas.c.drive_id).with_for_update()
 _LOCK_QUOTA = _QUOTA.with_for_update()
 _CHANGE_QUOTA = (
     update(quotas)
@@ -146,6 +144,13 @@ class SqlQuotas(SqlFamily):
             row = (await connection.execute(_QUOTA, key)).one_or_none()
             usage = await usage_of(connection, tenant, drive_id)
         return Quota() if row is None else _quota_of(row), usage
+
+    async def check_room(self, tenant: str, drive: str, size: int, node_count: int) -> None:
+        async with self._db.read() as connection:
+            drive_id = await _drive_id(connection, tenant, drive)
+            key = {"p_tenant": tenant, "p_drive_id": drive_id}
+            limits = (await connection.execute(_LIMITS_OF, key)).all()
+            await _check_room(connection, tenant, limits, _Growth(size, node_count))
 
     async def reserve(self, tenant: str, drive: str, upload_id: str, size: int) -> bool:
         turn = self._turns.setdefault(tenant, asyncio.Lock())
@@ -307,7 +312,7 @@ async def _lock_quotas(
 async def _check_room(
     connection: AsyncConnection, tenant: str, limits: Iterable[Row[Any]], growth: _Growth
 ) -> None:
-    """Check the limits, whose rows are locked: of concurrent calls each sees the former ones."""
+    """Check the limits. With their rows locked, of concurrent calls each sees the former ones."""
     for row in limits:
         quota = _quota_of(row)
         usage = await usage_of(connection, tenant, row.drive_id)

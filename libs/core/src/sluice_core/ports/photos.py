@@ -151,14 +151,22 @@ class PhotoCatalogue(Protocol):
         ...
 
     async def reopen_photo(
-        self, owner: Owner, photo_id: str, how: Reopening, *, audit: AuditEntry | None = None
+        self,
+        owner: Owner,
+        photo_id: str,
+        how: Reopening,
+        *,
+        audit: AuditEntry | None = None,
+        trace_parent: str = "",
     ) -> ChangedPhoto:
         """Give a FAILED photo another attempt; REPEATED if that has begun (or see `reopen`).
 
-        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_DELETED for a
-        photo whose node is a tombstone (rule 19: no node id is committed twice); OBJECT_EXISTS for
-        a retry of a photo with a live node; OBJECT_MISSING for another processing, or an arrival,
-        without a node. The multipart of the former attempt is left to the
+        For REPROCESS the outbox gets a ProcessingRequested, also for a repeat.
+
+        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_DELETED for a photo whose
+        node is a tombstone (rule 19: no node id is committed twice); OBJECT_EXISTS for a retry of a
+        photo with a live node; OBJECT_MISSING for another processing, or an arrival, without a
+        node. The multipart of the former attempt is left to the
         sweeper, which knows it by its intent.
         """
         ...
@@ -178,6 +186,15 @@ class PhotoCatalogue(Protocol):
 
         Raise `FailedPrecondition` PHOTO_ENDED as `set_multipart`. Excludes the changes of the
         photo: one with `asked_before` comes first, or has no effect.
+        """
+        ...
+
+    async def assign_node(self, owner: Owner, photo_id: str, node_id: str) -> Photo:
+        """Let a photo that takes bytes become another node, of an upload that has begun for it.
+
+        The photo is UPLOADING afterwards, if it was QUEUED. Its object lies beside the former one,
+        under the id of the node (rule 14). A repeat has no effect. Return the photo. Raise
+        `FailedPrecondition` PHOTO_ENDED.
         """
         ...
 

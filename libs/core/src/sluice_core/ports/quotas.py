@@ -81,6 +81,13 @@ class QuotaCatalogue(Protocol):
         """Return limits and usage; the usage is counted without a quota too, but no reservation."""
         ...
 
+    async def check_room(self, tenant: str, drive: str, size: int, node_count: int) -> None:
+        """Check that nodes of `size` bytes in all fit at the moment; reserve nothing.
+
+        Raise `ResourceExhausted` QUOTA_EXCEEDED as `reserve` does.
+        """
+        ...
+
     async def reserve(self, tenant: str, drive: str, upload_id: str, size: int) -> bool:
         """Reserve room for `size` bytes, one node and one open upload.
 

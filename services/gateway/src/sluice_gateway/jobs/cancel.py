@@ -20,13 +20,13 @@ async def cancel_photo(services: PhotoServices, caller: Caller, photo_id: str) -
         [PhotoChange(photo_id, PhotoStatus.CANCELLED)],
         audit=caller.audit("CancelPhoto", f"photo/{photo_id}"),
     )
-    now, job = changed.photo or photo, changed.job
+    now = changed.photo or photo
     if changed.outcome not in (Outcome.APPLIED, Outcome.REPEATED):
         raise photo_ended(now.status)
     # Also at a repeat: the first call may have been killed before the abort.
     await services.multiparts.discard([now])
-    if changed.outcome is Outcome.APPLIED and job is not None:
-        await services.announcements.publish(job, [now])
+    if changed.outcome is Outcome.APPLIED:
+        await services.announcer.announce([now])
     return photo_state(now)
 
 
@@ -42,5 +42,5 @@ async def cancel_job(services: PhotoServices, caller: Caller, job_id: str) -> Jo
     gone = [photo for photo in now.photos if photo.status is PhotoStatus.CANCELLED]
     await services.multiparts.discard(gone)
     if cancelled:
-        await services.announcements.publish(now.job, cancelled)
+        await services.announcer.publish(now, [photo.photo_id for photo in cancelled])
     return job_view(now.job, now.photos, {})

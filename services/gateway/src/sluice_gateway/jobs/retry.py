@@ -25,6 +25,6 @@ async def retry_photo(services: PhotoServices, caller: Caller, photo_id: str) ->
     assert job is not None, "an unknown photo raises"
     if reopened.outcome is Outcome.APPLIED:
         await services.multiparts.discard([former])
-        await services.announcements.publish(job, [photo])
+        await services.announcer.announce([photo])
     drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
     return await services.urls.item(drive, job.strategy, photo)

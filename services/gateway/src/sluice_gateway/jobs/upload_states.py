@@ -59,8 +59,8 @@ async def change_upload(
     """Change the state of the photo's present attempt, and publish it."""
     change = PhotoChange(photo.photo_id, target, photo.attempt, reason, detail)
     (changed,) = await services.catalogue.change_photos([change])
-    if changed.photo is not None and changed.job is not None:
-        await services.announcements.publish(changed.job, [changed.photo])
+    if changed.photo is not None:
+        await services.announcer.announce([changed.photo])
     return changed
 
 

@@ -21,5 +21,4 @@ async def delete_photo(services: PhotoServices, caller: Caller, photo_id: str) -
         return
     await services.multiparts.discard([photo])
     now = await services.catalogue.job_with_photos(caller.owner, photo.job_id)
-    cancelled = [each for each in now.photos if each.photo_id == photo_id]
-    await services.announcements.publish(now.job, cancelled)
+    await services.announcer.publish(now, [photo_id])

@@ -16,8 +16,8 @@ from sluice_core.photos.model import Photo
 from sluice_core.photos.states import PhotoStatus, Reopening
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.photos import ChangedPhoto
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.metrics import ProjectionMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.decisions import (
     NodeState,
     change_of,
@@ -73,7 +73,7 @@ class Projector:
             return ()
         nodes = await self._node_states(photos)
         reopened = await self._reopen_late(photos, nodes)
-        photos = {**photos, **reopened}
+        former, photos = photos, {**photos, **reopened}
         changes: list[PhotoChange] = []
         lost: list[Photo] = []
         for news in batch:
@@ -87,6 +87,7 @@ class Projector:
                 lost.append(photo)
         changed = await self._catalogue.change_photos(changes)
         self.count(changed)
+        self._time(former, changed)
         await self._clean_up(photos, nodes, changed, lost)
         named = {each.photo.node_id for each in changed if each.photo is not None}
         named |= reopened.keys()
@@ -95,6 +96,10 @@ class Projector:
             photo for node_id, photo in photos.items() if node_id in named
         )
         return changed
+
+    async def look_at(self, photo: Photo) -> None:
+        """Compare a photo with its node, without news of it. Raise `SluiceError`."""
+        await self.project_all([NodeNews(photo.node_id, NewsKind.CHECK)])
 
     def count(self, changed: Sequence[ChangedPhoto]) -> None:
         """Count and log the ends of photos."""
@@ -105,8 +110,10 @@ class Projector:
             match each.photo.status:
                 case PhotoStatus.COMPLETED:
                     self._metrics.completed.inc()
+                    self._metrics.upload_completed.inc()
                 case PhotoStatus.FAILED:
                     self._metrics.failed.labels(each.photo.reason).inc()
+                    self._metrics.upload_failed.labels(each.photo.reason).inc()
                     _log.info(
                         "photo.failed",
                         photoId=each.photo.photo_id,
@@ -115,6 +122,16 @@ class Projector:
                     )
                 case _:
                     pass
+
+    def _time(self, former: Mapping[str, Photo], changed: Sequence[ChangedPhoto]) -> None:
+        """Observe how long photos were in PROCESSING, unless they passed through it just now."""
+        for each in changed:
+            photo = each.photo
+            if photo is None or each.outcome is not Outcome.APPLIED:
+                continue
+            before = former[photo.node_id]
+            if (before.status, photo.status) == (PhotoStatus.PROCESSING, PhotoStatus.COMPLETED):
+                self._metrics.duration.observe(max(0.0, photo.updated_at - before.updated_at))
 
     async def _project_batch(self, batch: Sequence[NodeNews]) -> Sequence[None]:
         await self.project_all(batch)

@@ -22,8 +22,8 @@ from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.ids import direct_upload_id
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.metrics import ProjectionMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.multiparts import AbandonedMultiparts, is_direct
 from sluice_gateway.projection.news import NewsKind, NodeNews
 from sluice_gateway.projection.projector import Projector

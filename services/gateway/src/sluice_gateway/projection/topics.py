@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sluice_core.access.principal import Principal
@@ -12,8 +12,8 @@ from sluice_core.live.updates import Update
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, UploadJob
 from sluice_core.ports.upload_jobs import JobCatalogue, JobWithPhotos
+from sluice_gateway.jobs.updates import job_update, photo_update
 from sluice_gateway.live.topics import JobTopic, UserTopic
-from sluice_gateway.projection.updates import job_update, photo_update
 
 MAX_JOBS: Final = 50
 """Open jobs in a user's snapshot, the newest of each status. Others are heard when they change."""
@@ -49,6 +49,9 @@ class CatalogueTopics:
         if read is None:
             return []
         return [*map(photo_update, read.photos), job_update(read.job, read.photos)]
+
+    async def versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._jobs.job_versions(job_ids)
 
     async def _open_jobs(self, owner: Owner) -> list[UploadJob]:
         pages = [await self._jobs.list_jobs(owner, MAX_JOBS, status=status) for status in _OPEN]

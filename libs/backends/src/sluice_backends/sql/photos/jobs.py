@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import and_, bindparam, insert, or_, select
+from sqlalchemy import and_, bindparam, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
@@ -27,6 +27,7 @@ from sluice_core.photos.changes import Outcome, PhotoChange
 from sluice_core.photos.counts import JobStatus, PhotoCounts
 from sluice_core.photos.model import Owner, Photo, UploadJob
 from sluice_core.photos.states import PhotoStatus, is_terminal
+from sluice_core.ports.catalogue_load import OpenPhotos
 from sluice_core.ports.upload_jobs import JobCursor, JobPage, JobWithPhotos, NewJob
 
 _GET = select(upload_jobs).where(upload_jobs.c.job_id == bindparam("p_job"))
@@ -37,7 +38,15 @@ _GET_WITH_PHOTOS = (
     .where(upload_jobs.c.job_id == bindparam("p_job"))
     .order_by(photos.c.position)
 )
+_VERSIONS = select(upload_jobs.c.job_id, upload_jobs.c.version).where(
+    upload_jobs.c.job_id.in_(bindparam("p_jobs", expanding=True))
+)
 _NEW_PHOTOS = insert(photos)
+# By the counts of open jobs: those are few, and the index of their status finds them.
+_OPEN_PHOTOS = select(
+    func.coalesce(func.sum(upload_jobs.c.queued + upload_jobs.c.uploading), 0),
+    func.coalesce(func.sum(upload_jobs.c.processing), 0),
+).where(upload_jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.IN_PROGRESS.value]))
 
 
 class SqlUploadJobs(SqlFamily):
@@ -79,6 +88,18 @@ class SqlUploadJobs(SqlFamily):
         if found.job.owner != owner:
             raise job_not_found()
         return found
+
+    async def count_open_photos(self) -> OpenPhotos:
+        async with self._db.read() as connection:
+            arriving, processing = (await connection.execute(_OPEN_PHOTOS)).one()
+        return OpenPhotos(int(arriving), int(processing))
+
+    async def job_versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        if not job_ids:
+            return {}
+        async with self._db.read() as connection:
+            result = await connection.execute(_VERSIONS, {"p_jobs": list(job_ids)})
+            return {row.job_id: row.version for row in result}
 
     async def list_jobs(
         self,

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.photos.listing import cursor_of, listing
 from sluice_backends.sql.photos.rows import photo_not_found, photo_of
 from sluice_backends.sql.photos.tags import drop_tags
@@ -19,6 +20,7 @@ from sluice_backends.sql.schema import LIVE, nodes, photos
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import FailedPrecondition
 from sluice_core.events.photos import photo_deleted
+from sluice_core.events.uploads import processing_requested
 from sluice_core.photos.changes import Outcome, PhotoChange, reopen
 from sluice_core.photos.model import Owner, Photo
 from sluice_core.photos.states import (
@@ -29,6 +31,7 @@ from sluice_core.photos.states import (
     is_terminal,
     photo_ended,
 )
+from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.photos import (
     ALL_PHOTOS,
     ChangedPhoto,
@@ -94,6 +97,11 @@ _CONTRADICTED = (
         )
     )
     .order_by(photos.c.photo_id)
+)
+_ASSIGN = (
+    update(photos)
+    .where(photos.c.photo_id == bindparam("p_photo"))
+    .values(node_id=bindparam("p_node"), object_key=bindparam("p_key"))
 )
 _NODE_STATE = select(
     exists().where(nodes.c.node_id == bindparam("p_node")).label("is_committed"),
@@ -215,18 +223,39 @@ class SqlPhotos(SqlFamily):
         how: Reopening,
         *,
         audit: AuditEntry | None = None,
+        trace_parent: str = "",
     ) -> ChangedPhoto:
         work = await lock_photos(self._db, connection, [photo_id])
         photo = work.owned(owner, photo_id)
         again = reopen(photo, how, work.now)
         if again is photo:
+            await append_events(connection, _requests(photo, how, work.now, trace_parent))
             return work.changed(photo_id, Outcome.REPEATED)
         await _check_object(connection, photo, how)
-        work.step(photo.status, again)
+        work.step(photo.status, again, trace_parent=trace_parent)
         await work.write()
+        await append_events(connection, _requests(again, how, work.now, trace_parent))
         await work.forget_multipart(again)
         await append_entries(self._db, connection, audit)
         return work.changed(photo_id, Outcome.APPLIED)
+
+    @transaction
+    async def assign_node(
+        self, connection: AsyncConnection, owner: Owner, photo_id: str, node_id: str
+    ) -> Photo:
+        work = await lock_photos(self._db, connection, [photo_id])
+        photo = work.owned(owner, photo_id)
+        if photo.node_id == node_id:
+            return photo
+        if photo.status not in TAKES_PARTS:
+            raise photo_ended(photo.status)
+        key = f"{photo.object.key.rpartition('/')[0]}/{node_id}"
+        moved = replace(photo, node_id=node_id, object=replace(photo.object, key=key))
+        work.photos[photo_id] = moved
+        await connection.execute(_ASSIGN, {"p_photo": photo_id, "p_node": node_id, "p_key": key})
+        work.apply(PhotoChange(photo_id, PhotoStatus.UPLOADING), ())
+        await work.write()
+        return work.photos[photo_id]
 
     @transaction
     async def delete_photo(
@@ -250,6 +279,14 @@ class SqlPhotos(SqlFamily):
         await work.write()
         await append_entries(self._db, connection, audit)
         return photo
+
+
+def _requests(photo: Photo, how: Reopening, now: float, trace_parent: str) -> Sequence[EventRecord]:
+    """Return the request to the processors, in the transaction of the photo: it cannot be lost."""
+    if how is not Reopening.REPROCESS:
+        return ()
+    tenant = photo.owner.tenant
+    return (processing_requested(tenant, photo.node_id, now, trace_parent=trace_parent),)
 
 
 async def _check_object(connection: AsyncConnection, photo: Photo, how: Reopening) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sluice_core.live.updates import Audience, Update
+from sluice_core.live.updates import MAX_FIELD_CHARS, Audience, Update
 from sluice_core.photos.model import Owner, Photo, UploadJob
 from sluice_core.photos.states import TAKES_PARTS, PhotoStatus
 
@@ -26,7 +26,7 @@ def photo_update(photo: Photo) -> Update:
         bytes_sent=photo.size if photo.status in _STORED else 0,
         bytes_total=photo.size,
         version=photo.version,
-        reason=photo.reason,
+        reason=photo.reason[:MAX_FIELD_CHARS],
     )
 
 
