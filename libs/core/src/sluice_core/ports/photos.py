@@ -163,10 +163,10 @@ class PhotoCatalogue(Protocol):
 
         For REPROCESS the outbox gets a ProcessingRequested, also for a repeat.
 
-        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_DELETED for a
-        photo whose node is a tombstone (rule 19: no node id is committed twice); OBJECT_EXISTS for
-        a retry of a photo with a live node; OBJECT_MISSING for another processing, or an arrival,
-        without a node. The multipart of the former attempt is left to the
+        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_DELETED for a photo whose
+        node is a tombstone (rule 19: no node id is committed twice); OBJECT_EXISTS for a retry of a
+        photo with a live node; OBJECT_MISSING for another processing, or an arrival, without a
+        node. The multipart of the former attempt is left to the
         sweeper, which knows it by its intent.
         """
         ...

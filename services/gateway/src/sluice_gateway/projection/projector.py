@@ -74,6 +74,7 @@ class Projector:
             return ()
         nodes = await self._node_states(photos)
         reopened = await self._reopen_late(photos, nodes)
+        former = photos
         photos = {**photos, **{each.photo.node_id: each.photo for each in reopened if each.photo}}
         changes: list[PhotoChange] = []
         lost: list[Photo] = []
@@ -88,7 +89,7 @@ class Projector:
                 lost.append(photo)
         changed = await self._catalogue.change_photos(changes)
         self.count(changed)
-        self._time(photos, changed)
+        self._time(former, changed)
         await self._clean_up(photos, nodes, changed, lost)
         done = [*reopened, *changed]
         newest = {each.photo.node_id: each.photo for each in done if each.photo is not None}

@@ -73,10 +73,8 @@ class Turn:
         try:
             async with asyncio.timeout(_ITEM_SECONDS):
                 return await handle(items), len(items)
-        except (SluiceError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the item that meets it is logged below
             _log.warning("sweep.batch_failed", kind=self.kind, error=str(error) or repr(error))
-        except Exception:  # noqa: BLE001 - a defect that one item meets
-            _log.exception("sweep.batch_failed", kind=self.kind)
         results = await self.each(items, lambda item: handle([item]))
         return sum(result or 0 for result in results), len(results)
 
