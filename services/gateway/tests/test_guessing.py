@@ -15,8 +15,9 @@ from sluice_backends.memory.rates import MemoryRateBuckets
 from sluice_common.rates.metrics import RateMetrics
 from sluice_core.errors import ResourceExhausted, Unavailable
 from sluice_gateway.auth import passwords as module
-from sluice_gateway.auth.guess_limits import GuessLimits, GuessRates, network_of
+from sluice_gateway.auth.guess_limits import GuessLimits, GuessRates
 from sluice_gateway.auth.passwords import Passwords
+from sluice_gateway.http.addresses import network_of
 from sluice_gateway.metrics import AccountMetrics
 from support.gateway import ANN, BOB, Gateway, running_gateway
 from support.tokens import DrivenClock

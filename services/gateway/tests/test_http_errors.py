@@ -52,6 +52,38 @@ async def test_unknown_method_is_a_problem(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/commands/photos/ph_x/tags", "DELETE, POST"),
+        ("PUT", "/queries/photos", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("GET", "/commands/upload/progress", "POST"),
+        ("HEAD", LOGIN, "POST"),
+    ],
+)
+async def test_allow_names_all_methods_of_a_path(
+    gateway: Gateway, method: str, path: str, allowed: str
+) -> None:
+    """Also those of other routes with the same path."""
+    reply = await gateway.call(method, path)
+    assert (reply.status, reply.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/queries/photos", "/queries/tags", "/healthz"])
+async def test_head_is_served_wherever_get_is(gateway: Gateway, path: str) -> None:
+    whole, head = await gateway.get(path), await gateway.call("HEAD", path)
+    assert (head.status, head.content) == (200, b"")
+    assert whole.status == 200
+    for name in ("content-type", "content-length", "etag"):
+        assert head.headers.get(name) == whole.headers.get(name)
+    assert (await gateway.call("HEAD", "/nowhere")).status == 404
+    metrics = (await gateway.get("/metrics")).content.decode()
+    assert "UNKNOWN" not in "".join(
+        line for line in metrics.splitlines() if "HEAD" in line and '"200"' in line
+    )
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b" ",
@@ -78,7 +110,7 @@ async def test_unknown_method_is_a_problem(gateway: Gateway) -> None:
     ids=lambda body: f"{len(body)}-{body[:12]!r}",
 )
 async def test_ambiguous_json_is_refused(gateway: Gateway, body: bytes) -> None:
-    reply = await gateway.call("POST", LOGIN, data=body, headers=JSON)
+    reply = await gateway.call("POST", "/commands/upload-jobs", data=body, headers=JSON)
     assert (reply.status, reply.reason) == (400, "MALFORMED_MESSAGE")
 
 

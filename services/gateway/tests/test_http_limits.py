@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sluice_core.addresses import Address
+from sluice_gateway import app
+from sluice_gateway.app import MAX_AUTH_BODY_BYTES
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.http import protocol
 from sluice_gateway.http.server import bind
-from support.gateway import ANN, Gateway, received, running_gateway
+from sluice_gateway.http.shares import FairShares
+from support.gateway import ANN, BOB, Gateway, received, running_gateway
 from support.waiting import until
 
 LOGIN = "/api/auth/login"
+JOBS = "/commands/upload-jobs"
 JSON = {"content-type": "application/json"}
 MAX_BYTES = 1024 * 1024
 
@@ -43,13 +48,19 @@ def _padded(size: int) -> bytes:
     return body + b" " * (size - len(body))
 
 
+async def _with_token(gateway: Gateway, credentials: Mapping[str, str] = ANN) -> dict[str, str]:
+    session = await gateway.register(credentials)
+    return {**JSON, "authorization": f"Bearer {session['token']}"}
+
+
 async def test_body_of_the_largest_size_is_read(gateway: Gateway) -> None:
-    reply = await gateway.call("POST", LOGIN, data=BytesIO(_padded(MAX_BYTES)), headers=JSON)
-    assert reply.reason == "WRONG_CREDENTIALS"
+    headers = await _with_token(gateway)
+    reply = await gateway.call("POST", JOBS, data=BytesIO(_padded(MAX_BYTES)), headers=headers)
+    assert (reply.status, reply.reason) == (422, "INVALID_REQUEST")
 
 
 async def test_declared_large_body_is_refused(gateway: Gateway) -> None:
-    reply = await gateway.call("POST", LOGIN, data=BytesIO(_padded(MAX_BYTES + 1)), headers=JSON)
+    reply = await gateway.call("POST", JOBS, data=BytesIO(_padded(MAX_BYTES + 1)), headers=JSON)
     assert (reply.status, reply.reason) == (413, "MESSAGE_TOO_LARGE")
     assert reply.json()["metadata"] == {"max_bytes": str(MAX_BYTES)}
     assert reply.headers["connection"] == "close"
@@ -62,8 +73,73 @@ async def test_chunked_large_body_is_refused(gateway: Gateway) -> None:
         yield _padded(MAX_BYTES)
         yield b" "
 
-    reply = await gateway.call("POST", LOGIN, data=body(), headers=JSON)
+    headers = await _with_token(gateway)
+    reply = await gateway.call("POST", JOBS, data=body(), headers=headers)
     assert (reply.status, reply.reason) == (413, "MESSAGE_TOO_LARGE")
+
+
+async def test_body_of_a_stranger_is_small(gateway: Gateway) -> None:
+    """Nobody needs a token to send a password, which is short."""
+    size = MAX_AUTH_BODY_BYTES
+    reply = await gateway.call("POST", LOGIN, data=_padded(size), headers=JSON)
+    assert reply.reason == "WRONG_CREDENTIALS"
+    reply = await gateway.call("POST", LOGIN, data=_padded(size + 1), headers=JSON)
+    assert (reply.status, reply.reason) == (413, "MESSAGE_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/commands/upload-jobs", "/commands/photos/ph_x/tags"])
+async def test_caller_is_checked_before_the_body(
+    gateway: Gateway, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers cannot have the server read, parse and validate: this body never arrives."""
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.05)
+    request = _request(gateway, "content-length: 900000", "authorization: Bearer x.y.z")
+    answer = await gateway.raw(request.replace(LOGIN.encode(), path.encode()))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("{" + ",".join(f'"{number:x}":0' for number in range(100_000)) + "}", 400),
+        ("[" + "0," * 400_000 + "0]", 400),
+        ('{"files":[' + ",".join(["{}"] * 90_000) + "]}", 422),
+    ],
+    ids=["members", "values", "items"],
+)
+async def test_invalid_body_has_few_errors(gateway: Gateway, body: str, status: int) -> None:
+    """Each error is an object that is made on the event loop."""
+    made = 0
+
+    def count(errors: Sequence[object]) -> Any:
+        nonlocal made
+        made += len(errors)
+        return field_problems(errors)
+
+    field_problems = app._field_problems
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "_field_problems", count)
+        headers = await _with_token(gateway)
+        reply = await gateway.call("POST", JOBS, data=body, headers=headers)
+    assert reply.status == status
+    assert made < 100
+
+
+async def test_uninvited_body_is_never_invited(gateway: Gateway) -> None:
+    """A client that asks before it sends is refused before it has sent 300 MB."""
+    for path, length, status in ((LOGIN, 300_000_000, b"413"), (JOBS, 1000, b"401")):
+        headers = (f"content-length: {length}", "expect: 100-continue")
+        request = _request(gateway, *headers, "authorization: Bearer x.y.z")
+        answer = await gateway.raw(request.replace(LOGIN.encode(), path.encode()))
+        assert answer.startswith(b"HTTP/1.1 %s " % status), answer[:100]
+        assert b"connection: close\r\n" in answer
+
+
+async def test_invited_body_is_read(gateway: Gateway) -> None:
+    request = _request(gateway, "content-length: 200", "expect: 100-continue", "connection: close")
+    answer = await gateway.raw(request, _padded(200))
+    assert answer.startswith(b"HTTP/1.1 100 ")
+    assert b"HTTP/1.1 401 " in answer
 
 
 async def test_endless_body_is_cut_off(gateway: Gateway) -> None:
@@ -86,40 +162,77 @@ async def test_endless_body_is_cut_off(gateway: Gateway) -> None:
     assert sent < 200 * MAX_BYTES
 
 
-async def test_bodies_share_a_bounded_memory(tmp_path: Path) -> None:
-    """Many slow senders of small bodies hold no more than that."""
+async def test_bodies_of_one_tenant_leave_room(tmp_path: Path) -> None:
+    """Slow senders hold a share of the memory; others, and strangers, have theirs."""
     async with running_gateway(
         tmp_path,
         change=lambda options: replace(
             options, max_bodies_bytes=100_000, guess_rates=GuessRates(0, 0, 0)
         ),
     ) as gateway:
-        held = []
-        for _ in range(3):
-            _, writer = await asyncio.open_connection(gateway.address.host, gateway.address.port)
-            writer.write(_request(gateway, "content-length: 40000") + b" " * 30_000)
-            held.append(writer)
+        ann, bob = await _with_token(gateway, ANN), await _with_token(gateway, BOB)
+        request = _request(
+            gateway, "content-length: 40000", f"authorization: {ann['authorization']}"
+        )
+        _, held = await asyncio.open_connection(gateway.address.host, gateway.address.port)
+        held.write(request.replace(LOGIN.encode(), JOBS.encode()) + b" " * 30_000)
         body = _padded(30_000)
 
-        async def refused() -> bool:
-            reply = await gateway.call("POST", LOGIN, data=body, headers=JSON)
-            if reply.status != 503:
-                return False
-            assert reply.reason == "UNFINISHED_MESSAGES"
-            assert reply.headers["retry-after"] == "1"
-            return True
+        async def answer_of(headers: Mapping[str, str]) -> tuple[int, str]:
+            reply = await gateway.call("POST", JOBS, data=body, headers=headers)
+            return reply.status, reply.reason
 
-        await until(refused)
+        async def is_refused() -> bool:
+            return await answer_of(ann) == (503, "UNFINISHED_MESSAGES")
+
+        await until(is_refused)
+        assert await answer_of(bob) == (422, "INVALID_REQUEST")
         small = await gateway.call("POST", LOGIN, data=_padded(200), headers=JSON)
-        assert small.reason == "WRONG_CREDENTIALS"
+        assert small.status == 200
+        held.close()
+
+        async def is_admitted() -> bool:
+            return (await answer_of(ann))[0] == 422
+
+        await until(is_admitted)
+
+
+async def test_bodies_of_strangers_leave_room(tmp_path: Path) -> None:
+    """However many connections they open."""
+    async with running_gateway(
+        tmp_path,
+        change=lambda options: replace(
+            options, max_bodies_bytes=100_000, guess_rates=GuessRates(0, 0, 0)
+        ),
+    ) as gateway:
+        ann = await _with_token(gateway)
+        held = []
+        for _ in range(64):
+            _, writer = await asyncio.open_connection(gateway.address.host, gateway.address.port)
+            writer.write(_request(gateway, "content-length: 10000") + b" " * 9_000)
+            held.append(writer)
+
+        async def is_refused() -> bool:
+            reply = await gateway.call("POST", LOGIN, data=_padded(9_000), headers=JSON)
+            return reply.status == 503
+
+        await until(is_refused)
+        reply = await gateway.call("POST", JOBS, data=_padded(40_000), headers=ann)
+        assert (reply.status, reply.reason) == (422, "INVALID_REQUEST")
         for writer in held:
             writer.close()
 
-        async def admitted() -> bool:
-            reply = await gateway.call("POST", LOGIN, data=body, headers=JSON)
-            return reply.status == 401
 
-        await until(admitted)
+def test_holders_share_what_is_free() -> None:
+    """One has half, and whoever comes late still gets something."""
+    shares = FairShares(128)
+
+    def most(holder: str) -> int:
+        return sum(shares.take(holder, 1) for _ in range(128))
+
+    assert [most(str(number)) for number in range(4)] == [64, 32, 16, 8]
+    shares.release("0", 64)
+    assert most("4") == 36
 
 
 async def test_pipelined_body_may_follow_an_answer(
@@ -147,7 +260,7 @@ async def test_slow_body_is_refused(hasty: Gateway) -> None:
 async def test_trickled_body_gets_no_more_time(hasty: Gateway) -> None:
     """The time limit is for the whole body, not for each piece of it."""
     reader, writer = await asyncio.open_connection(hasty.address.host, hasty.address.port)
-    writer.write(_request(hasty, "content-length: 100000"))
+    writer.write(_request(hasty, "content-length: 10000"))
 
     async def trickle() -> None:
         while not writer.is_closing():

@@ -11,14 +11,15 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Scope
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from sluice_core.errors import SluiceError
 from sluice_gateway.auth.routes import auth_routes
 from sluice_gateway.auth.well_known import well_known_routes
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.body_limits import BodyLimits
+from sluice_gateway.http.methods import HeadRequests, Methods
 from sluice_gateway.http.operations import operation_routes
 from sluice_gateway.http.origins import CorsHeaders, OriginCheck
 from sluice_gateway.http.refusals import FieldProblem, InvalidRequest, method_not_allowed
@@ -32,19 +33,19 @@ from sluice_gateway.photos.routes import photo_routes
 from sluice_gateway.tus.routes import streams_body, tus_routes
 
 VERSION: Final = "1"
-_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+MAX_AUTH_BODY_BYTES: Final = 16 * 1024
 
 
 def build_app(deps: GatewayDeps) -> ASGIApp:
     """Return the application with all its layers, the outermost last."""
     options = deps.options
-    app: ASGIApp = _routes(deps)
+    app = _routes(deps)
     app = BodyLimits(
         app,
-        options.max_body_bytes,
+        lambda path: _max_body_bytes(path, options.max_body_bytes),
         options.max_bodies_bytes,
         options.body_seconds,
-        is_exempt=streams_body,
+        answer_of,
     )
     app = OriginCheck(
         app,
@@ -58,7 +59,15 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     return SecurityHeaders(app, options.object_origins, is_https=options.is_https)
 
 
-def _routes(deps: GatewayDeps) -> FastAPI:
+def _max_body_bytes(path: str, of_others: int) -> int | None:
+    """Return the limit of a route's bodies; None for one that limits them itself."""
+    if streams_body(path):
+        return None
+    # Anybody may send these: a password, a token or a link.
+    return min(MAX_AUTH_BODY_BYTES, of_others) if path.startswith("/api/auth/") else of_others
+
+
+def _routes(deps: GatewayDeps) -> ASGIApp:
     app = FastAPI(
         title="Sluice",
         version=VERSION,
@@ -68,10 +77,13 @@ def _routes(deps: GatewayDeps) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(auth_routes(deps.accounts, deps.authentication))
+    routers = [auth_routes(deps.accounts, deps.authentication)]
     if deps.photos is not None:
-        app.include_router(job_routes(deps.photos, deps.authentication))
-        app.include_router(photo_routes(deps.photos, deps.authentication))
+        routers.append(job_routes(deps.photos, deps.authentication))
+        routers.append(photo_routes(deps.photos, deps.authentication))
+    for router in routers:
+        app.include_router(router)
+    if deps.photos is not None:
         app.router.routes.append(progress_route(deps.photos, deps.authentication))
     routes: list[BaseRoute] = [*operation_routes(deps.metrics.registry, deps.is_ready)]
     if deps.hub is not None:
@@ -86,8 +98,10 @@ def _routes(deps: GatewayDeps) -> FastAPI:
     async def openapi() -> dict[str, Any]:
         return openapi_document(app)
 
-    _answer_errors(app)
-    return app
+    included = [route for router in routers for route in router.routes]
+    methods = Methods([*included, *app.router.routes])
+    _answer_errors(app, methods)
+    return HeadRequests(app, methods)
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
@@ -120,16 +134,21 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _answer_errors(app: FastAPI, methods: Methods) -> None:
     """Answer every error of a route as problem details.
 
     Starlette handles them inside its own layers; `RequestContext` handles the rest.
     """
 
     async def answer(request: Request, raised: Exception) -> Response:
+        return answer_of(request.scope, error_of(raised))
+
+    async def answer_http(request: Request, raised: Exception) -> Response:
+        assert isinstance(raised, HTTPException)
         error = error_of(raised)
-        if isinstance(raised, HTTPException) and error.reason == "METHOD_NOT_ALLOWED":
-            error = method_not_allowed(", ".join(_methods_of(app, request.scope)))
+        if error.reason == "METHOD_NOT_ALLOWED":
+            # Starlette names the methods of one route of several.
+            error = method_not_allowed(", ".join(methods.of(request.scope["path"])))
         return answer_of(request.scope, error)
 
     async def answer_invalid(request: Request, raised: Exception) -> Response:
@@ -137,22 +156,9 @@ def _answer_errors(app: FastAPI) -> None:
         return answer_of(request.scope, InvalidRequest(_field_problems(raised.errors())))
 
     app.add_exception_handler(SluiceError, answer)
-    app.add_exception_handler(HTTPException, answer)
+    app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(Exception, answer)
-
-
-def _methods_of(app: FastAPI, scope: Scope) -> list[str]:
-    """Return the methods of a path. Starlette knows those of one route, and each may have one."""
-    asked = {"type": "http", "path": scope["path"], "root_path": scope.get("root_path", "")}
-    return [
-        method
-        for method in _METHODS
-        if any(
-            route.matches({**asked, "method": method, "headers": []})[0] is Match.FULL
-            for route in app.router.routes
-        )
-    ]
 
 
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:

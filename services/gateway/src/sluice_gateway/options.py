@@ -21,6 +21,7 @@ class GatewayOptions:
     own_origins: origins of the gateway's own pages, which may open WebSockets too.
     object_origins: origins of the object store, for the policy of the panel's pages.
     trusted_proxies: addresses and networks of proxies in front of it.
+    connections_per_address: open ones of one address; 0: no limit.
     home_prefix: key prefix of the drives of users.
     home_bucket: bucket of these drives.
     """
@@ -36,6 +37,7 @@ class GatewayOptions:
     own_origins: tuple[str, ...] = ()
     object_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
+    connections_per_address: int = 1_000
     max_body_bytes: int = MIB
     max_bodies_bytes: int = 64 * MIB
     """Of all requests in progress."""

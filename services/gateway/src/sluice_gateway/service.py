@@ -23,10 +23,10 @@ from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends, open_live_updates
 from sluice_gateway.background import background_work, projector_of, working
 from sluice_gateway.bootstrap import PhotoHooks, open_gateway
-from sluice_gateway.http.server import HttpOptions, bind, serving_http
+from sluice_gateway.http.server import bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.projection.adoption import PhotoAdopter
-from sluice_gateway.settings import gateway_options
+from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
 
@@ -130,7 +130,7 @@ async def _main(
         )
         deps = replace(deps, tus=await enter(uploads))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
-        http = HttpOptions(options.trusted_proxies)
+        http = http_options(options)
         end = hub.sessions.stop
         await enter(serving_http(listener, build_app(deps), http, contexts, end))
         await asyncio.to_thread(announce, "gateway", address, arguments.ready_file)

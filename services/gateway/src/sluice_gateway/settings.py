@@ -11,6 +11,8 @@ from sluice_common.settings.security import AuthMode
 from sluice_core.addresses import Address
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
+from sluice_gateway.http.connections import Connections
+from sluice_gateway.http.server import HttpOptions
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.pressure import PressureLimits
 from sluice_gateway.options import GatewayOptions
@@ -46,6 +48,7 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         own_origins=_own_origins(issuer, address),
         object_origins=gateway.object_origins,
         trusted_proxies=gateway.trusted_proxies,
+        connections_per_address=gateway.connections_per_address,
         access_token_seconds=gateway.access_token_seconds,
         refresh_token_seconds=gateway.refresh_token_days * _DAY_SECONDS,
         guess_rates=GuessRates(
@@ -61,6 +64,14 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
 def _is_loopback_url(url: str) -> bool:
     parts = urlsplit(url)
     return Address(parts.hostname or "", parts.port or 0).is_loopback
+
+
+def http_options(options: GatewayOptions) -> HttpOptions:
+    """Return how the connections of the gateway are accepted."""
+    proxies = options.trusted_proxies
+    return HttpOptions(
+        proxies, Connections(of_address=options.connections_per_address, proxies=proxies)
+    )
 
 
 def _own_origins(issuer: str, address: Address) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ async def test_slow_body_ends_and_keeps_its_bytes(
 async def test_bodies_at_a_time_are_bounded(
     tmp_path: Path, backend: TusBackend, options: TusOptions
 ) -> None:
-    few = replace(options, max_bodies=3, max_bodies_of_tenant=2)
+    few = replace(options, max_bodies=4)
     async with running_gateway(tmp_path, tus=replace(backend, options=few)) as gateway:
         ann, bob = TusClient(gateway, "ann"), TusClient(gateway, "bob")
         path = await ann.created(len(CONTENT))

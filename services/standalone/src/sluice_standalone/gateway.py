@@ -29,13 +29,13 @@ from sluice_gateway.background import Work as BackgroundWork
 from sluice_gateway.background import background_work, projector_of, working
 from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.deps import GatewayDeps
-from sluice_gateway.http.server import ContextSource, HttpOptions, bind, serving_http
+from sluice_gateway.http.server import ContextSource, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.projection.projector import Projector
 from sluice_gateway.service import ADDRESS, SERVICE_NAME
-from sluice_gateway.settings import gateway_options
+from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.storage.listener import PATH, ListenerOptions, object_listener
 from sluice_gateway.tus.routes import open_tus
 from sluice_processor.nodes.handler import NodeProcessor
@@ -127,7 +127,7 @@ class StandaloneGateway:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then end live sessions and drain requests."""
         deps, options = self.deps, self.deps.options
-        http = HttpOptions(options.trusted_proxies)
+        http = http_options(options)
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             await enter(working(self._work, stop))

@@ -95,6 +95,8 @@ class Gateway(Group):
     """Log-ins to one account from one address; 0 means no limit."""
     account_guesses_per_minute: PerPeriod = 60
     address_guesses_per_minute: PerPeriod = 300
+    connections_per_address: PerPeriod = 1_000
+    """Open connections of one address; 0: no limit."""
     jobs_per_minute: PerPeriod = 10
     """New upload jobs of one user; 0 means no limit."""
     progress_per_second: PerPeriod = 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -12,11 +11,10 @@ from sluice_common.rates.metrics import RateMetrics
 from sluice_core.errors import ResourceExhausted
 from sluice_core.ports.rate_buckets import RateBuckets
 from sluice_core.rates.model import MINUTE_US, Bucket, Charge, Rate, RateKind, RateScope
+from sluice_gateway.http.addresses import network_of
 
 _TENANT: Final = "accounts!"
 """Tenant of these buckets; `!` is in no tenant's name."""
-_IPV6_PREFIX: Final = 64
-"""One customer gets at least this network, so that its addresses are one guesser's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +75,6 @@ class GuessLimits:
             "Too many attempts to log in; try again after the delay.",
             retry_after_seconds=math.ceil(taken.wait_seconds * 1000) / 1000,
         )
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one address: IPv4 whole, of IPv6 the network of a customer."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        network = ipaddress.IPv6Network((found.packed, _IPV6_PREFIX), strict=False)
-        return str(network.network_address)
-    return str(found)
 
 
 def _bucket(per_minute: int, name: str) -> Bucket:

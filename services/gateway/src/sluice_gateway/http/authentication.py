@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 import structlog
 from starlette.requests import HTTPConnection
 
 from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_principal
 from sluice_gateway.http.refusals import ambiguous_credentials
+
+_PRINCIPAL: Final = "sluice.principal"
 
 
 class KeylessAuthenticator:
@@ -47,13 +52,24 @@ class Authentication:
     async def __call__(self, connection: HTTPConnection) -> Principal:
         """Return the principal, and bind it to the request and its log lines.
 
+        A token is verified once for each request, however often this is called.
+
         Raise `Unauthenticated` NO_CREDENTIALS, BAD_TOKEN, TOKEN_EXPIRED, AMBIGUOUS_CREDENTIALS;
         `Unavailable` AUTH_KEYS_UNAVAILABLE.
         """
+        if (known := principal_of(connection.scope)) is not None:
+            return known
         headers = connection.headers.getlist("authorization")
         if len(headers) > 1:
             raise ambiguous_credentials()
         principal = await self.authenticator.authenticate(headers[0] if headers else None)
+        connection.scope[_PRINCIPAL] = principal
         set_principal(principal, headers[0] if headers else None)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)
         return principal
+
+
+def principal_of(scope: Mapping[str, Any]) -> Principal | None:
+    """Return the principal of a request, None before its authentication."""
+    principal: Principal | None = scope.get(_PRINCIPAL)
+    return principal

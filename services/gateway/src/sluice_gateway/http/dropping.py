@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from asyncio.transports import BaseTransport
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,9 +13,21 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame
 from websockets.http11 import Request
 
+from sluice_core.rates.model import SECOND_US, Rate
+from sluice_core.rates.token_bucket import Level, refill, wait_us
+from sluice_gateway.http.transport import GuardedTransport
+
+FRAMES: Final = Rate(500, SECOND_US, burst=2_000)
+"""Frames of one WebSocket, of every kind."""
+MAX_FRAGMENTS: Final = 64
+"""Frames of one message."""
+
+_FLOOD_LINGER_SECONDS: Final = 1.0
 _EXTENSION: Final = "sluice.drop"
+_NO_HANDSHAKE: Final = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 Drop = Callable[[int, str, float], None]
 """Ends a connection: close code, reason, and the seconds in which the peer may still read them.
@@ -50,11 +63,29 @@ def find_drop(scope: Scope) -> Drop:
 
 
 class DroppableHttp(HttpToolsProtocol):
-    """HTTP connection whose scopes have the extension.
+    """HTTP connection whose scopes have the extension, and whose end does not depend on the peer.
 
     uvicorn closes a connection by `transport.close()`, which first waits for the peer to read what
     is buffered. A peer that never reads would keep the socket.
     """
+
+    guarded: GuardedTransport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.guarded = GuardedTransport(transport, self.loop)
+        super().connection_made(self.guarded)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.guarded.lost()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.guarded.writing_paused(hold_reading=False)
+
+    def resume_writing(self) -> None:
+        self.guarded.writing_resumed()
+        super().resume_writing()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -65,7 +96,47 @@ class DroppableHttp(HttpToolsProtocol):
 
 
 class DroppableWebSocket(WebSocketsSansIOProtocol):
-    """WebSocket whose scope has the extension, and whose ends do not depend on the peer."""
+    """WebSocket whose scope has the extension, and whose ends do not depend on the peer.
+
+    Its frames are limited too: each is work for the event loop, also those that no application
+    sees, because they are empty, begin a message or are control frames.
+    """
+
+    guarded: GuardedTransport
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        assert isinstance(transport, GuardedTransport), "the HTTP connection has made it"
+        self.guarded = transport
+        self._frames = refill(FRAMES, None, self._now_us())
+        self._is_flooding = False
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.guarded.lost()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # A ping is answered at once, whether or not the peer reads the pongs.
+        self.guarded.writing_paused(hold_reading=True)
+
+    def resume_writing(self) -> None:
+        self.guarded.writing_resumed()
+        super().resume_writing()
+
+    # -- what arrives
+
+    def data_received(self, data: bytes) -> None:
+        if self.handshake_initiated:
+            if not self._is_flooding:
+                self.guarded.feed(data, super().data_received)
+            return
+        super().data_received(data)
+        if not self.handshake_initiated:
+            # The parser gave up on the request, for example because it has too many headers. It
+            # waits for nothing more, and nobody would end the connection.
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -76,9 +147,61 @@ class DroppableWebSocket(WebSocketsSansIOProtocol):
                 _EXTENSION: {"drop": self._drop},
             }
 
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self._refuse_flood()
+        if self._takes_frame():
+            super().handle_cont(event)
+
+    def handle_text(self, event: Frame) -> None:
+        if self._takes_frame():
+            super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        if self._takes_frame():
+            super().handle_bytes(event)
+
+    def handle_ping(self) -> None:
+        if self._takes_frame():
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._takes_frame():
+            super().handle_pong(event)
+
+    def _takes_frame(self) -> bool:
+        """Count a frame; return False, and end the connection, if there are too many."""
+        if self._is_flooding:
+            return False
+        level = refill(FRAMES, self._frames, self._now_us())
+        if wait_us(FRAMES, level, 1) > 0:
+            self._refuse_flood()
+            return False
+        self._frames = Level(level.content - FRAMES.period_us, level.at_us)
+        return True
+
+    def _refuse_flood(self) -> None:
+        self._is_flooding = True
+        self.guarded.discard_rest()
+        self._drop(1008, "TOO_MANY_FRAMES", _FLOOD_LINGER_SECONDS)
+
+    def _now_us(self) -> int:
+        return int(self.loop.time() * SECOND_US)
+
+    # -- ends
+
     def keepalive_timeout(self) -> None:
         """End a WebSocket whose peer does not answer a ping."""
         self._drop(1011, "keepalive ping timeout", 0.0)
+
+    def shutdown(self) -> None:
+        """End it because the server stops."""
+        if self.transport.is_closing():
+            # Its peer has said goodbye, and does not read what is buffered.
+            self.stop_keepalive()
+            self.transport.abort()
+            return
+        super().shutdown()
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)

@@ -13,6 +13,11 @@ from sluice_gateway.http.refusals import malformed_body, unsupported_media_type
 
 MAX_DEPTH: Final = 32
 """Nested arrays and objects; the deepest request of the API has four."""
+MAX_MEMBERS: Final = 64
+"""Of one object. An unknown member is an error of its own, and a hundred thousand of them take a
+second."""
+MAX_VALUES: Final = 100_000
+"""Of one document; the largest request of the API has 20,000."""
 _IN_PLACE_BYTES: Final = 32 * 1024
 """Larger bodies are parsed in a thread: a megabyte of small objects takes 0.2 s."""
 
@@ -58,9 +63,12 @@ def parse_json(body: bytes) -> Any:
     """Return the document. Raise `InvalidArgument` MALFORMED_MESSAGE.
 
     Refused beyond malformed text: duplicate keys, NaN, infinities, numbers that become one, text
-    that UTF-8 cannot encode, and more than `MAX_DEPTH` levels.
+    that UTF-8 cannot encode, and more than `MAX_DEPTH` levels, `MAX_MEMBERS` in one object and
+    about `MAX_VALUES` altogether.
     """
     try:
+        if body.count(b",") > MAX_VALUES:
+            raise _Refused(f"has more than {MAX_VALUES} values")
         document = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_object,
@@ -80,6 +88,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_MEMBERS:
+        raise _Refused(f"has more than {MAX_MEMBERS} members in one object")
     found = dict(pairs)
     if len(found) != len(pairs):
         raise _Refused("names a member of an object twice")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FailFast
 from pydantic.alias_generators import to_camel
 
 
@@ -12,6 +13,18 @@ class Body(BaseModel):
     """What clients send, in camelCase. Unknown members are refused: they may be misspelled."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
+
+
+class _FirstErrorOnly(FailFast):
+    """pydantic's constraint, which can be a member of a union."""
+
+    __hash__ = object.__hash__
+
+
+_Item = TypeVar("_Item")
+BodyList = Annotated[list[_Item], _FirstErrorOnly()]
+"""A list that clients send. Its first bad item is the only one reported: each error takes time on
+the event loop, and a list may hold as many bad items as a body has room for."""
 
 
 class View(BaseModel):

@@ -151,6 +151,16 @@ def too_many_bodies() -> Unavailable:
     )
 
 
+def too_many_connections() -> Unavailable:
+    """Return the error for a connection above a limit."""
+    return Unavailable(
+        "TOO_MANY_CONNECTIONS",
+        "The server has too many connections, or too many of this address; close some, or try"
+        " again.",
+        retry_after_seconds=5.0,
+    )
+
+
 def body_stalled() -> DeadlineExceeded:
     """Return the error for a body that does not arrive."""
     return DeadlineExceeded(

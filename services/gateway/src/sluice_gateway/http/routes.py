@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.json_bodies import check_media_type, read_json
 from sluice_gateway.http.problems import MEDIA_TYPE
 
@@ -102,6 +103,26 @@ class StrictRoute(APIRoute):
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return handle_strictly
+
+
+def authenticated_route(authentication: Authentication) -> type[StrictRoute]:
+    """Return the class of routes that authenticate their caller before they read the body.
+
+    FastAPI reads, parses and validates bodies before it calls the function of a route. Strangers
+    must not be able to have it do that work.
+    """
+
+    class AuthenticatedRoute(StrictRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_authenticated(request: Request) -> Response:
+                await authentication(request)
+                return await handle(request)
+
+            return handle_authenticated
+
+    return AuthenticatedRoute
 
 
 def _has_body(request: Request) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from uvicorn import Config, Server
 
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
+from sluice_gateway.http.connections import Connections
 from sluice_gateway.http.dropping import DroppableWebSocket
 from sluice_gateway.http.protocol import LimitedProtocol
 
@@ -45,9 +47,11 @@ class HttpOptions:
 
     trusted_proxies: addresses or networks of proxies whose `X-Forwarded-For` and
     `X-Forwarded-Proto` count; without any, the peer of the connection is the client.
+    connections: limits of open connections. Servers with the same options share them.
     """
 
     trusted_proxies: Sequence[str] = ()
+    connections: Connections = field(default_factory=Connections)
     drain_seconds: int = DRAIN_SECONDS
     session_seconds: float = SESSION_SECONDS
 
@@ -58,6 +62,12 @@ class _EmbeddedServer(Server):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.is_listening = asyncio.Event()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, and cut what is left: a peer that does not read would keep its socket."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -116,7 +126,7 @@ def _config(app: ASGIApp, options: HttpOptions, tls: ContextSource | None) -> Co
     proxies = list(options.trusted_proxies)
     return Config(
         app,
-        http=LimitedProtocol,
+        http=functools.partial(LimitedProtocol, connections=options.connections),  # type: ignore[arg-type]
         ws=DroppableWebSocket,
         ws_max_size=MAX_WEBSOCKET_MESSAGE_BYTES,
         # A small message may inflate to a large one, and a window would cost each session memory.

@@ -10,7 +10,7 @@ from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.ids import ID_PATTERN, check_job_id, check_photo_id
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.paging import Cursor, PageNumber, PageSize
-from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, StrictRoute
+from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, authenticated_route
 from sluice_gateway.jobs.callers import Callers
 from sluice_gateway.jobs.cancel import cancel_job, cancel_photo
 from sluice_gateway.jobs.create_job import create_job
@@ -46,7 +46,9 @@ def job_routes(services: PhotoServices, authentication: Authentication) -> APIRo
     """Return the routes."""
     callers = Callers(authentication)
     repeatable = services.repeatable
-    router = APIRouter(tags=["jobs"], route_class=StrictRoute, responses=PROBLEMS)
+    router = APIRouter(
+        tags=["jobs"], route_class=authenticated_route(authentication), responses=PROBLEMS
+    )
 
     @router.post(
         "/commands/upload-jobs",

@@ -13,7 +13,7 @@ from sluice_core.photos.names import KNOWN_CONTENT_TYPES, MAX_FILENAME_BYTES
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.photos.strategies import STRATEGY_NAMES
 from sluice_core.uploads.model import MAX_PARTS
-from sluice_gateway.http.models import Body, View
+from sluice_gateway.http.models import Body, BodyList, View
 from sluice_gateway.jobs.part_plan import MAX_PART_URLS
 
 _EXAMPLE_ID = "ph_0199d3f0c1a27c3d9b0e6f3a5d4c2b10"
@@ -51,7 +51,7 @@ class FileBody(Body):
 class NewJobBody(Body):
     """A new job."""
 
-    files: Annotated[list[FileBody], Field(min_length=1, max_length=MAX_JOB_PHOTOS)]
+    files: Annotated[BodyList[FileBody], Field(min_length=1, max_length=MAX_JOB_PHOTOS)]
     strategy: Annotated[
         str, Field(max_length=32, json_schema_extra={"enum": sorted(STRATEGY_NAMES)})
     ] = "s3-presigned"
@@ -101,7 +101,7 @@ class PartsBody(Body):
     """Parts to sign URLs for; without a list, all that the store does not have."""
 
     upload_id: Annotated[str | None, Field(max_length=128)] = None
-    parts: Annotated[list[WantedPartBody] | None, Field(max_length=MAX_PART_URLS)] = None
+    parts: Annotated[BodyList[WantedPartBody] | None, Field(max_length=MAX_PART_URLS)] = None
 
 
 class StoredPartView(View):
@@ -145,7 +145,7 @@ class FinalizeBody(Body):
     """The end of an upload; `parts` are compared with those of the store if they are given."""
 
     upload_id: Annotated[str | None, Field(max_length=128)] = None
-    parts: Annotated[list[SentPartBody] | None, Field(max_length=MAX_PART_URLS)] = None
+    parts: Annotated[BodyList[SentPartBody] | None, Field(max_length=MAX_PART_URLS)] = None
 
 
 class PhotoStateView(View):

@@ -13,7 +13,7 @@ from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.paging import Cursor, PageNumber, PageSize
 from sluice_gateway.http.parameters import Rfc3339
-from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, StrictRoute
+from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, authenticated_route
 from sluice_gateway.jobs.callers import Callers
 from sluice_gateway.jobs.idempotency import IdempotencyKey
 from sluice_gateway.jobs.routes import PhotoId
@@ -38,7 +38,9 @@ _MAX_LABEL_CHARS = 4 * 64
 def photo_routes(services: PhotoServices, authentication: Authentication) -> APIRouter:
     """Return the routes."""
     callers = Callers(authentication)
-    router = APIRouter(tags=["photos"], route_class=StrictRoute, responses=PROBLEMS)
+    router = APIRouter(
+        tags=["photos"], route_class=authenticated_route(authentication), responses=PROBLEMS
+    )
 
     @router.post(
         "/commands/photos/{photoId}/tags", response_model=TagsView, openapi_extra=NEEDS_TOKEN

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sluice_core.photos.names import MAX_LABEL_CHARACTERS, MAX_TAGS_OF_PHOTO
 from sluice_core.photos.states import PhotoStatus
-from sluice_gateway.http.models import Body, View
+from sluice_gateway.http.models import Body, BodyList, View
 
 LABEL_FORM = {"minLength": 1, "maxLength": MAX_LABEL_CHARACTERS}
 """Of a tag, as documents have it; `check_label` has all of its rules."""
@@ -19,7 +19,7 @@ class TagsBody(Body):
     """Tags to add."""
 
     tags: Annotated[
-        list[Annotated[str, Field(json_schema_extra=LABEL_FORM)]],
+        BodyList[Annotated[str, Field(json_schema_extra=LABEL_FORM)]],
         Field(min_length=1, max_length=MAX_TAGS_OF_PHOTO),
     ]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Send
 
-_DRAINED_BYTES: Final = 8 * 1024 * 1024
+from sluice_gateway.http.early_answers import drain as drain_body
+
 _DRAIN_SECONDS: Final = 5.0
 
 
@@ -30,18 +30,5 @@ async def send_last(response: Response, receive: Receive, send: Send, *, drain: 
     )
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
     if drain:
-        await _drain(receive)
+        await drain_body(receive, _DRAIN_SECONDS)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _drain(receive: Receive) -> None:
-    drained = 0
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while drained < _DRAINED_BYTES:
-                message = await receive()
-                if not message.get("more_body", False):  # the end, or a disconnect
-                    return
-                drained += len(message.get("body", b""))
-    except TimeoutError:
-        return

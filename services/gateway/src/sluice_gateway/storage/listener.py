@@ -19,6 +19,7 @@ from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import SluiceError
 from sluice_core.ports.object_listener import ListenerStore, ObjectCreated
 from sluice_core.uploads.model import ObjectRef
+from sluice_gateway.http.early_answers import waits_for_invitation
 from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.http.request_context import RequestContext, answer_of
 from sluice_gateway.metrics import HttpMetrics
@@ -136,7 +137,9 @@ class _Listener:
             return
         response = answer_of(scope, error)
         if exchange.has_body_left:
-            await send_last(response, receive, send, drain=error.reason != STALLED)
+            await send_last(
+                response, receive, send, drain=error.reason != STALLED and not exchange.is_uninvited
+            )
         else:
             await response(scope, receive, send)
 
@@ -167,11 +170,13 @@ class _Exchange:
         self._send = send
         headers = Headers(scope=scope)
         self.has_answered = False
+        self.is_uninvited = waits_for_invitation(scope)
         self.has_body_left = (
             headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         )
 
     async def receive(self) -> Message:
+        self.is_uninvited = False
         message = await self._receive()
         self.has_body_left = message.get("more_body", False)
         return message

@@ -23,8 +23,8 @@ class TusOptions:
     max_size: of one upload, in bytes; `Tus-Max-Size`.
     max_checked_bytes: of a body with `Upload-Checksum`. It becomes one chunk, so that nothing of
         it counts before its checksum is known.
-    max_bodies: received at a time by this process, each with two pieces in memory.
-    max_bodies_of_tenant: the share of one tenant.
+    max_bodies: received at a time by this process, each with two pieces in memory. A
+        tenant has at most as many as stay free.
     abandoned_seconds: age of the node of a partial upload that no request still uses.
     local_only: whether to serve callers without a token only, because the services behind would
         take the uploads of any other for theirs.
@@ -36,7 +36,6 @@ class TusOptions:
     max_checked_bytes: int = MAX_CHUNK_BYTES
     pace: Pace = field(default_factory=Pace)
     max_bodies: int = 128
-    max_bodies_of_tenant: int = 64
     complete_seconds: float = 5.0
     concatenate_seconds: float = 60.0
     abandoned_seconds: float = 24 * 3600.0

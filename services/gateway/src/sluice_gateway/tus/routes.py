@@ -58,7 +58,7 @@ def tus_server(
 ) -> TusServer:
     """Return the tus server on channels that the caller owns."""
     uploads, nodes = IntakeUploads(intake), RepositoryNodes(repository)
-    slots = BodySlots(options.max_bodies, options.max_bodies_of_tenant)
+    slots = BodySlots(options.max_bodies)
     reception = Reception(uploads, slots, options)
     bound = PhotoUploads(photos)
     concatenation = Concatenation(uploads, nodes, reception, bound, options)
