@@ -1,5 +1,7 @@
 """Limits of requests: sizes, times, and shapes that smuggle a second request."""
 
+# Size: one test or two for each limit of the listener; they share its requests
+
 from __future__ import annotations
 
 import asyncio
