@@ -28,6 +28,8 @@ PEERS ?=
 S3_PEERS    ?= minio versitygw
 S3_TESTS    := tests/integration/s3 tests/contract/objects tests/e2e
 REDIS_TESTS := tests/integration/redis tests/contract
+# The load generator of `make loadtest`.
+K6     ?= k6
 # Workers of the test run: one more than cores, because some wait. 0: one process.
 JOBS ?= 3
 # test-repeat: rounds, and busy processes beside the tests.
@@ -38,7 +40,7 @@ BUSY ?= 0
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
         test-long coverage check fmt lint types layers proto proto-check lock bench \
-        bench-quick clean
+        bench-quick loadtest clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -182,6 +184,9 @@ bench: $(VENV)/.dev ## Measure the gates (GATE=P3 for one scenario, GATE="P1 P2"
 
 bench-quick: $(VENV)/.dev ## Run every gate in about two minutes without judging the figures
 	$(WITH_SERVICES) $(BIN)/python -m bench --quick $(addprefix --gate ,$(GATE)) $(ARGS)
+
+loadtest: $(VENV)/.dev ## Run loadtest/k6-upload-test.js on a gateway; needs k6 on the PATH, or K6=PROGRAM
+	$(WITH_SERVICES) $(BIN)/python -m bench.loadtest --k6 $(K6) $(ARGS)
 
 # --- upkeep -------------------------------------------------------------------------------------
 

@@ -208,6 +208,55 @@ AUTH_SMALL: Final = _ratio(
     Better.HIGHER,
 )
 
+GATEWAY_CREATE: Final = _at_most(
+    "gateway-create",
+    "upload job of 100 files over HTTP: p95 until its URLs are there",
+    " ms",
+    500,
+    100,
+)
+GATEWAY_PROGRESS: Final = _at_most(
+    "gateway-progress", "post of progress: p95 of the answer", " ms", 200, 20
+)
+GATEWAY_PHOTOS: Final = _at_most(
+    "gateway-photos",
+    "100 photos of 2–6 MB by signed URLs until the job is COMPLETED",
+    " s",
+    90,
+    30,
+)
+GATEWAY_PHOTOS_ERRORS: Final = _at_most(
+    "gateway-photos-errors", "photos not COMPLETED with thumbnails and EXIF", "", 0, 0
+)
+GATEWAY_CPU: Final = _at_most(
+    "gateway-cpu", "of a core for all replicas of the gateway meanwhile", " %", 70, 35
+)
+GATEWAY_DATABASE_CPU: Final = _at_most(
+    "gateway-database-cpu", "of a core for the database meanwhile", " %", 60, 30
+)
+GATEWAY_QUERY: Final = _at_most(
+    "gateway-query",
+    "two replicas behind a balancer: p99 from a photo's change of state until the query shows it",
+    " ms",
+    1000,
+    200,
+)
+GATEWAY_SSE: Final = _at_most("gateway-sse", "the same by server-sent events", " ms", 1000, 200)
+GATEWAY_STOMP: Final = _at_most("gateway-stomp", "the same by STOMP", " ms", 1000, 200)
+GATEWAY_USERS: Final = _at_most(
+    "gateway-users",
+    "100 users, each with a job of 10 files a second and a query of it: p95 of a request",
+    " ms",
+    500,
+    100,
+)
+GATEWAY_USERS_ERRORS: Final = _at_most(
+    "gateway-users-errors", "requests of these that failed", " %", 1, 0
+)
+GATEWAY_USERS_CHECKS: Final = Gate(
+    "gateway-users-checks", "checks of their answers that passed", " %", 99, 100, Better.HIGHER
+)
+
 SUSTAINED_ERRORS_1: Final = _at_most(
     "sustained-errors-1", "chunks that failed in the sustained run, phase 1", " %", 0.1, 0
 )
@@ -248,6 +297,20 @@ GATES: Final[Mapping[str, Sequence[Gate]]] = {
     "OPEN": (OPEN_ACK,),
     "NEIGHBOURS": (NEIGHBOURS,),
     "AUTH": (AUTH_STREAM, AUTH_UNARY, AUTH_SMALL),
+    "GATEWAY": (
+        GATEWAY_CREATE,
+        GATEWAY_PROGRESS,
+        GATEWAY_PHOTOS,
+        GATEWAY_PHOTOS_ERRORS,
+        GATEWAY_CPU,
+        GATEWAY_DATABASE_CPU,
+        GATEWAY_QUERY,
+        GATEWAY_SSE,
+        GATEWAY_STOMP,
+        GATEWAY_USERS,
+        GATEWAY_USERS_ERRORS,
+        GATEWAY_USERS_CHECKS,
+    ),
     "SUSTAINED": (
         SUSTAINED_ERRORS_1,
         SUSTAINED_GROWTH_1,

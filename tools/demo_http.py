@@ -44,8 +44,11 @@ class Api:
             return json.load(answer)
 
 
-def upload_over_http(gateway: str, folder: Path) -> int:
+def upload_over_http(gateway: str, folder: Path, *, finalize: bool = False) -> int:
     """Put photos of a folder to signed URLs and look at the thumbnails; return how many.
+
+    Args:
+        finalize: for a store that notifies nobody.
 
     Raise `DemoFailed` if one of them is not completed.
     """
@@ -65,6 +68,8 @@ def upload_over_http(gateway: str, folder: Path) -> int:
             item["presignedUrl"], path.read_bytes(), item["headers"], method="PUT"
         )
         urllib.request.urlopen(request, timeout=_TIMEOUT).close()
+        if finalize:
+            api.call("POST", f"/commands/upload/{item['photoId']}/finalize")
     status = _ended(api, job["jobId"])
     if status != "COMPLETED":
         raise DemoFailed(f"the job over HTTP is {status}")

@@ -27,6 +27,7 @@ NAMES: Final = (
     "MATRIX",
     "NEIGHBOURS",
     "AUTH",
+    "GATEWAY",
     "SUSTAINED",
 )
 

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from bench.deployment import create_drive, deployment
+from bench.event_groups import begin_at_the_end
 from bench.gates import PROCESSED_SERVICES, PROCESSED_STANDALONE, Result
 from bench.latency import Latencies
 from bench.measurement import rounds, spread_of, text_of
@@ -111,25 +110,10 @@ def on_services() -> Iterator[Target]:
     group = f"bench-{uuid.uuid4().hex[:8]}"
     with deployment(6, SLUICE_PROCESSOR__GROUP=group) as sluice:
         brokers = sluice.settings["SLUICE_KAFKA__BOOTSTRAP_SERVERS"]
-        asyncio.run(_begin_at_the_end(brokers, group))
+        asyncio.run(begin_at_the_end(brokers, group, UPLOADS_TOPIC))
         with server(["-m", "sluice_processor"], sluice.settings):
             assert sluice.repository is not None
             yield Target(sluice.intake, sluice.repository, sluice.drive)
-
-
-async def _begin_at_the_end(brokers: str, group: str) -> None:
-    """Set the group to the end of the topic, past the events of earlier runs."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id=group, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        await consumer.topics()  # loads the metadata of their partitions
-        numbers = consumer.partitions_for_topic(UPLOADS_TOPIC) or ()
-        partitions = [TopicPartition(UPLOADS_TOPIC, number) for number in numbers]
-        if partitions:
-            consumer.assign(partitions)
-            await consumer.commit(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
 
 
 @contextmanager

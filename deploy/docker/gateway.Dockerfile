@@ -23,7 +23,8 @@ COPY deploy/docker/readiness.py /opt/sluice/readiness.py
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 sluice \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
-      --shell /usr/sbin/nologin sluice
+      --shell /usr/sbin/nologin sluice \
+ && install --directory --owner sluice --group sluice --mode 0700 /keys
 COPY --from=build /opt/sluice /opt/sluice
 # Bytecode was made by pip; the file system may be read-only.
 ENV PATH=/opt/sluice/bin:$PATH \
@@ -31,8 +32,11 @@ ENV PATH=/opt/sluice/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SLUICE_LOG_FORMAT=json \
     SLUICE_GATEWAY_ADDRESS=0.0.0.0:8080 \
-    SLUICE_METRICS_ADDRESS=0.0.0.0:9464
+    SLUICE_METRICS_ADDRESS=0.0.0.0:9464 \
+    SLUICE_GATEWAY__KEYS_FILE=/keys/gateway.json
 USER 10001:10001
+# All replicas share it.
+VOLUME /keys
 EXPOSE 8080 9464
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "/opt/sluice/readiness.py"]

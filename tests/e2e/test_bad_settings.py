@@ -13,6 +13,8 @@ from support.deployments import Services, deployment
 from support.environment import process_environment
 from support.redis_server import RedisServer, free_port
 
+pytestmark = pytest.mark.slow
+
 START_SECONDS = 120.0
 
 

@@ -94,6 +94,7 @@ def test_file_and_folder_of_one_name_are_named_first(sluice: Sluice, tmp_path: P
     ],
     ids=["smaller parts", "smaller chunks"],
 )
+@pytest.mark.slow
 async def test_upload_survives_a_server_with_other_limits(
     deployed: Deployment, tmp_path: Path, limits: dict[str, str]
 ) -> None:

@@ -18,9 +18,10 @@ from PIL import ImageOps
 
 from support.cli import Sluice
 from support.environment import process_environment
-from support.pictures import heic
+from support.pictures import heic, saved
 from support.server import StandaloneServer, standalone
 from tools.cameras import CAMERAS, PHONE
+from tools.demo_http import upload_over_http
 from tools.demo_photos import DemoFailed, Expected, check_photos, make_photos
 from tools.pictures import (
     CORNERS,
@@ -126,6 +127,15 @@ def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Standalone
         yield server, made["phone.heic"]
 
 
+def test_demo_photos_over_http_are_finalized(
+    phone: tuple[StandaloneServer, Expected], tmp_path: Path
+) -> None:
+    """As for a store that sends no notifications."""
+    server, _ = phone
+    (tmp_path / "a.jpg").write_bytes(saved(as_stored(quadrants(), 6), "JPEG"))
+    assert upload_over_http(server.gateway_address, tmp_path, finalize=True) == 1
+
+
 def test_ready_made_heic_has_the_expected_content() -> None:
     for data in (
         ready_made_heic(),
@@ -171,6 +181,7 @@ def _normal(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
+@pytest.mark.slow
 def test_demo_keeps_two_tenants_apart(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.demo", "--only", "tenants", "--scratch", str(tmp_path)],

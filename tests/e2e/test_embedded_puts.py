@@ -16,6 +16,7 @@ from sluice_core.objects.marks import path_mark, upload_mark
 from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.ids import new_node_id
 from sluice_core.uploads.model import ObjectRef
+from sluice_gateway.metrics import HttpMetrics
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
 from sluice_processor.nodes.handler import Outcome, Work
 from sluice_processor.options import ProcessorOptions
@@ -44,7 +45,7 @@ async def test_put_photo_becomes_a_processed_node(tmp_path: Path) -> None:
 
         node_id, upload_id = new_node_id(), new_node_id()
         assert isinstance(room.store, FileObjectStore)
-        app = object_listener(room.store, urls, object_created, ListenerOptions())
+        app = object_listener(room.store, urls, object_created, ListenerOptions(), HttpMetrics())
         async with serving_app(app, listening), aiohttp.ClientSession() as http:
             for id_, mark in ((node_id, path_mark("job/Grüße.jpg")), (upload_id, upload_mark("u"))):
                 ref = ObjectRef(BUCKET, f"pre/{TENANT}/{DRIVE}/{id_}")

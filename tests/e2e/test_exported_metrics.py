@@ -54,8 +54,13 @@ async def test_separate_services_export_their_own(
 
 def test_gateway_exports_its_own(tmp_path: Path) -> None:
     """It verifies its own tokens, so that it has the families of keys in any mode."""
-    settings = {"SLUICE_DATA_DIR": str(tmp_path / "data")}
-    with ServiceProcess("sluice_gateway", tmp_path, settings) as gateway:
+    gateway = ServiceProcess(
+        "sluice_gateway", tmp_path, {"SLUICE_DATA_DIR": str(tmp_path / "data")}
+    )
+    url = f"http://{gateway.address}"
+    issuer = {"SLUICE_AUTH__MODE": "jwt", "SLUICE_AUTH__ISSUER": url}
+    gateway.add_settings({**issuer, "SLUICE_AUTH__AUDIENCE": "sluice"})
+    with gateway:
         families = scraped(gateway.metrics_address)
         assert scraped(gateway.address) == families
     of_tokens = documented_by_switch()["SLUICE_AUTH__MODE=jwt"]

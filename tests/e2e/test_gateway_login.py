@@ -177,6 +177,7 @@ def test_commands_at_once_share_a_renewal(deployment: Deployment) -> None:
     deployment.sluice.ok("whoami")
 
 
+@pytest.mark.slow
 def test_valid_token_works_while_the_gateway_is_down(deployment: Deployment) -> None:
     deployment.log_in()
     deployment.sluice.ok("ls", "photos:")
@@ -211,6 +212,7 @@ def test_login_that_others_can_read_is_refused(deployment: Deployment) -> None:
     assert deployment.log_in().code == 0, "a new log-in replaces it"
 
 
+@pytest.mark.slow
 def test_gateway_restarts_with_its_keys(deployment: Deployment) -> None:
     """Tokens from before the restart stay valid, and so do those from before a kill."""
     deployment.log_in()

@@ -43,6 +43,7 @@ def run(server: StandaloneServer, folder: Path, token: str | None, *arguments: s
     return sluice.run(*arguments)
 
 
+@pytest.mark.slow
 def test_tokens_of_a_provider_work_until_their_key_is_withdrawn(
     provider: OpenIdServer, server: StandaloneServer, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_tokens_of_a_provider_work_until_their_key_is_withdrawn(
     assert first not in server.log_tail(1000)
 
 
+@pytest.mark.slow
 def test_tenants_of_a_provider_do_not_meet(
     provider: OpenIdServer, server: StandaloneServer, tmp_path: Path
 ) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from sluice_core.catalogue.processing import ProcessingState
+from sluice_core.events.uploads import processing_requested
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.event_publisher import UPLOADS_TOPIC
 from sluice_core.ports.object_store import ObjectAttributes
 from support import kafka as kafka_support
+from support.commits import TENANT
 from support.exported_metrics import documented, scraped
 from support.photo_stage import SECONDS, Stage, dead_letters, photo_stage, running
 from support.pictures import CANARY_WORDS, as_stored, exif, quadrants, saved
@@ -77,6 +79,33 @@ async def test_a_repeated_event_has_no_effect(stage: Stage) -> None:
 
         await until(repeated, SECONDS, "the repeated event was handled")
     assert await stage.relay() == []
+
+
+@pytest.mark.slow
+async def test_failed_photo_is_processed_again_on_request(stage: Stage) -> None:
+    """The request of the gateway for the same bytes, after the operator has raised a limit.
+
+    Slow: two processors start.
+    """
+    stage.settings["SLUICE_PROCESSOR__MAX_PIXELS"] = "100"
+    async with running(stage.processor()):
+        photo = await stage.upload("a.jpg", PHOTO)
+        (failed,) = await stage.processed(photo)
+        assert (failed.state, failed.reason) == (ProcessingState.FAILED, "TOO_MANY_PIXELS")
+    del stage.settings["SLUICE_PROCESSOR__MAX_PIXELS"]
+    await stage.relay()
+    async with running(stage.processor()):
+        asked = processing_requested(TENANT, photo.node_id, failed.processed_at + 1)
+        await stage.publisher.publish([asked])
+
+        async def is_processed() -> bool:
+            found = await stage.result(photo)
+            return found is not None and found.state is ProcessingState.PROCESSED
+
+        await until(is_processed, SECONDS, "the photo is processed again")
+        (again,) = await stage.processed(photo)
+        assert (again.etag, len(again.thumbnails)) == (failed.etag, 2)
+        assert "NodeProcessed" in await stage.relay()
 
 
 @pytest.mark.row(20)

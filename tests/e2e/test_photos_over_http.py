@@ -21,6 +21,8 @@ from support.waiting import until
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 PHOTO = saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6))
+SECONDS = 90.0
+"""A server starts its decoders with the first picture, which takes long on a busy machine."""
 TAKEN_AT = "2024-05-06T10:38:09.123"
 
 
@@ -133,6 +135,7 @@ async def test_photo_that_was_cancelled_leaves_no_node(server: StandaloneServer)
         await until(lambda: deleted() == 1, what="the node of the cancelled photo is deleted")
 
 
+@pytest.mark.slow
 async def test_photo_arrives_although_the_server_was_killed(server: StandaloneServer) -> None:
     """Whatever of the way the killed process had not done is done by the next one."""
     async with AsyncExitStack() as stack:
@@ -149,3 +152,32 @@ async def test_photo_arrives_although_the_server_was_killed(server: StandaloneSe
             return bool(found["status"] == "COMPLETED")
 
         await until(ended)
+
+
+async def test_failed_photo_is_processed_again_on_request(tmp_path: Path) -> None:
+    """The same object with the same ETag: first with the same failure, then with a higher limit."""
+    small = {"SLUICE_PROCESSOR__MAX_PIXELS": "100"}
+    async with AsyncExitStack() as stack:
+        with standalone(tmp_path / "data", small) as server:
+            client = await client_of(stack, server)
+            job = await client.create_job("a.jpg")
+            photo_id = job["items"][0]["photoId"]
+
+            async def ended(status: str, attempt: int) -> bool:
+                found = await client.call("GET", f"/queries/upload-jobs/{job['jobId']}")
+                (photo,) = found["photos"]
+                return bool((photo["status"], photo["attempt"]) == (status, attempt))
+
+            assert await client.put(job["items"][0]) == 200
+            await until(lambda: ended("FAILED", 1), SECONDS)
+            path = f"/commands/photos/{photo_id}/reprocess"
+            assert (await client.call("POST", path))["status"] == "PROCESSING"
+            await until(lambda: ended("FAILED", 2), SECONDS)
+            assert server.stop() == 0
+        with standalone(tmp_path / "data") as server:
+            client.base = f"http://{server.gateway_address}"
+            client.token = (await client.call("POST", "/api/auth/login", ANN))["token"]
+            await client.call("POST", path)
+            await until(lambda: ended("COMPLETED", 3), SECONDS)
+            found = await client.call("GET", f"/queries/upload-jobs/{job['jobId']}")
+            assert found["status"] == "COMPLETED"

@@ -27,7 +27,7 @@ from tools.images.stack import PodmanStack
 from tools.images.standins import FILES, STAND_INS
 from tools.images.suites import MYSQL_NEWEST
 
-OURS: Final = {"intake", "processor", "repository"}
+OURS: Final = {"gateway", "intake", "processor", "repository"}
 
 
 def names(services: Sequence[Service]) -> list[str]:
@@ -66,6 +66,11 @@ def test_podman_command_matches_compose() -> None:
         *("--restart=unless-stopped", "--stop-timeout=30", "--publish=127.0.0.1:50051:50051"),
         *("--network-alias=intake", "--env=SLUICE_ALLOW_INSECURE=true"),
     } < set(command)
+    (gateway,) = (one for one in services if one.name == "gateway")
+    assert {
+        *("--publish=127.0.0.1:8080:8080", "--volume=sluice_keys:/keys"),
+        "--env=SLUICE_GATEWAY__KEYS_FILE=/keys/gateway.json",
+    } < set(stack._run_command(gateway))
     (redis,) = (one for one in services if one.name == "redis")
     assert '--health-cmd=["redis-cli", "ping"]' in stack._run_command(redis)
     (bucket,) = (one for one in services if one.name == "bucket")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ from sluice_gateway.metrics import LiveMetrics
 ORIGIN = "https://photos.example"
 WAIT_SECONDS = 30.0
 SMALL_BUFFER_BYTES = 4096
-_STATUS = {"UNAUTHENTICATED": 401, "NOT_FOUND": 404, "INVALID_ARGUMENT": 400}
+_STATUS = {"UNAUTHENTICATED": 401, "NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "UNIMPLEMENTED": 405}
 
 
 class JobTable:
@@ -70,12 +70,24 @@ class JobTable:
         own = (job for job, owner in self.owners.items() if owner == principal.subject)
         return [state for job in own for state in self.states[job]]
 
+    async def versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        return {
+            state.job_id: state.version
+            for job_id in job_ids
+            for state in self.states.get(job_id, ())
+            if not state.photo_id
+        }
+
 
 @dataclass
 class NamedUsers:
     """Authenticator that takes `Bearer NAME` as the user NAME of the tenant `acme`."""
 
     expires_at: float | None = None
+    is_key_withdrawn: bool = False
+
+    def holds_key(self, principal: Principal) -> bool:
+        return not self.is_key_withdrawn
 
     async def authenticate(self, authorization: str | None) -> Principal:
         scheme, _, name = (authorization or "").partition(" ")
@@ -157,7 +169,8 @@ async def running_gateway(
 async def _as_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, SluiceError)
     body = {"reason": error.reason, "detail": error.message}
-    return JSONResponse(body, _STATUS.get(error.code, 503), media_type="application/problem+json")
+    status, media_type = _STATUS.get(error.code, 503), "application/problem+json"
+    return JSONResponse(body, status, dict(error.metadata), media_type=media_type)
 
 
 def small_socket(gateway: Address) -> socket.socket:

@@ -14,6 +14,7 @@ from sluice_gateway.live.stomp.frames import Frame, encode_frame
 from sluice_gateway.live.stomp.parser import FrameParser
 from sluice_gateway.live.stomp.requests import Connect, Subscribe
 from sluice_gateway.live.stomp.session import StompSession
+from sluice_gateway.live.token_end import TokenEnd
 
 ANN = Principal("acme", "ann", frozenset())
 OPTIONS = LiveOptions()
@@ -25,6 +26,7 @@ class DrivenSession:
     """A session, its clock, and a client's view of it."""
 
     options: LiveOptions = OPTIONS
+    is_key_withdrawn: bool = False
     monotonic: float = 100.0
     unix: float = 1_000_000.0
 
@@ -60,9 +62,16 @@ class DrivenSession:
 
     def connect(self, principal: Principal = ANN, *headers: tuple[str, str]) -> Frame:
         assert isinstance(self.ask(connect_frame(*headers)), Connect)
-        self.session.accept(principal, self.now)
+        self.accept(principal)
         (connected,) = self.received()
         return connected
+
+    def accept(self, principal: Principal) -> None:
+        """Answer CONNECT."""
+        token = TokenEnd(
+            principal, self.options.token_warning_seconds, lambda: self.is_key_withdrawn
+        )
+        self.session.accept(token, self.now)
 
     def subscribe(self, destination: str, subscription_id: str = "s1") -> None:
         request = self.ask(subscribe_frame(destination, subscription_id))

@@ -23,6 +23,7 @@ from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.uploads.model import MIN_PART_BYTES, ObjectRef
 from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.http.server import HttpOptions, serving_http
+from sluice_gateway.metrics import HttpMetrics
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
 from support.environment import process_environment
 from support.raw_http import RawClient
@@ -114,6 +115,7 @@ async def running_listener(
             urls,
             object_created or listener.object_created,
             ListenerOptions(origins, pace or Pace()),
+            HttpMetrics(),
         )
         async with serving_app(wrap(app), listening), clients:
             yield listener
@@ -157,7 +159,7 @@ async def _serve(root: Path, port: int) -> None:
 
     async with FileObjectStore(root / "objects", fsync=False, urls=urls) as store:
         await store.check(BUCKET)
-        app = object_listener(store, urls, object_created, ListenerOptions())
+        app = object_listener(store, urls, object_created, ListenerOptions(), HttpMetrics())
         async with serving_app(app, socket.create_server(("127.0.0.1", port))):
             print("ready", flush=True)  # noqa: T201 - read by the parent
             await asyncio.Event().wait()

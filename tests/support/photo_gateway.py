@@ -31,7 +31,7 @@ from sluice_gateway.app import build_app
 from sluice_gateway.auth.homes import CatalogueHomes
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.http.authentication import Authentication
-from sluice_gateway.jobs.announcements import Announcements
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.jobs.idempotency import RepeatableRequests
 from sluice_gateway.jobs.limits import UserLimits
 from sluice_gateway.jobs.multiparts import Multiparts
@@ -116,7 +116,7 @@ def photo_services(
         object_created=environment.object_created,
         reprocessing=environment.reprocess,
         updates=updates,
-        announcements=Announcements(updates),
+        announcer=Announcer(catalogue, updates),
         progress=ProgressBatches(updates, LiveMetrics()),
         limits=UserLimits(
             MemoryRateBuckets(),
@@ -263,7 +263,8 @@ async def photo_gateway(
             photos=services,
         )
         app = build_app(deps)
-        listener = object_listener(objects, urls, environment.object_created, ListenerOptions())
+        created = environment.object_created
+        listener = object_listener(objects, urls, created, ListenerOptions(), metrics.http)
         http = await enter(client_of(app, API))
         store = await enter(client_of(listener, OBJECTS))
         yield PhotoGateway(app, http, store, catalogue, objects, services, environment, metrics)

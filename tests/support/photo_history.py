@@ -19,7 +19,15 @@ from sluice_core.events.registry import parse_record
 from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.counts import JOB_ENDS, PhotoCounts
 from sluice_core.photos.model import Owner, Photo, UploadJob
-from sluice_core.photos.states import TERMINAL, TRANSITIONS, PhotoStatus, Reopening
+from sluice_core.photos.states import (
+    NOT_ARRIVED,
+    TAKES_PARTS,
+    TERMINAL,
+    TRANSITIONS,
+    UNARRIVED,
+    PhotoStatus,
+    Reopening,
+)
 from sluice_core.ports.event_publisher import PHOTOS_TOPIC
 from sluice_core.ports.gateway import GatewayCatalogue
 from support.commits import TENANT
@@ -51,10 +59,12 @@ class PhotoHistory:
             *(self.create,) * 2,
             *(self.change,) * 8,
             *(self.process,) * 3,
-            self.reopen,
+            *(self.reopen,) * 2,
+            self.lose,
+            self.ask,
             self.delete,
             self.cancel_job,
-            self.tag,
+            *(self.tag,) * 2,
         )
         if not self.photos:
             await self.create()
@@ -75,7 +85,7 @@ class PhotoHistory:
                     photo.photo_id,
                     self.chance.choice(list(S)),
                     self.chance.choice([None, None, 1, 2]),
-                    reason="WHY",
+                    reason=self.chance.choice(["WHY", NOT_ARRIVED]),
                 )
                 for photo in photos
             ]
@@ -90,6 +100,17 @@ class PhotoHistory:
     async def reopen(self) -> None:
         how = self.chance.choice(list(Reopening))
         await self.catalogue.reopen_photo(self.owner, self._any().photo_id, how)
+
+    async def lose(self) -> None:
+        """Delete a node by another way than its photo."""
+        await self.catalogue.delete_node(TENANT, self._any().node_id)
+
+    async def ask(self) -> None:
+        """Get URLs for a photo, and perhaps a multipart."""
+        photo, attempt = self._any(), self.chance.choice([1, 2])
+        await self.catalogue.keep_awaiting(photo.photo_id, attempt)
+        if self.chance.random() < 0.5:
+            await self.catalogue.set_multipart(photo.photo_id, attempt, f"m-{attempt}")
 
     async def delete(self) -> None:
         await self.catalogue.delete_photo(self.owner, self._any().photo_id)
@@ -116,6 +137,7 @@ async def check_photos(catalogue: GatewayCatalogue, owner: Owner = ANN) -> set[s
         if row.event.topic == PHOTOS_TOPIC:
             names.add(name)
             events[row.event.key].append((name, getattr(message, "header").sequence))  # noqa: B009
+    contradicted: set[str] = set()
     jobs = (await catalogue.list_jobs(owner, 100_000)).jobs
     for job in jobs:
         found = await catalogue.job_with_photos(owner, job.job_id)
@@ -123,13 +145,15 @@ async def check_photos(catalogue: GatewayCatalogue, owner: Owner = ANN) -> set[s
         _check_job(job, found.photos, events[job.job_id])
         for photo in found.photos:
             _check_events(photo, events[photo.node_id])
-        await _check_objects(catalogue, found.photos)
+        contradicted |= await _check_objects(catalogue, found.photos)
+    await _check_contradicted(catalogue, contradicted)
     await _check_tags(catalogue, owner)
     return names
 
 
 def _check_job(job: UploadJob, photos: Sequence[Photo], events: list[tuple[str, int]]) -> None:
     assert job.counts == PhotoCounts.of(photo.status for photo in photos)
+    assert job.sent_bytes == sum(each.size for each in photos if each.status not in TAKES_PARTS)
     has_ended = all(photo.status in TERMINAL for photo in photos)
     assert (job.status in JOB_ENDS) is has_ended is (job.finished_at is not None)
     assert events[0] == ("UploadJobCreated", 1)
@@ -158,11 +182,30 @@ def _check_events(photo: Photo, events: list[tuple[str, int]]) -> None:
     assert ("PhotoDeleted" in [name for name, _ in events]) is (photo.deleted_at is not None)
 
 
-async def _check_objects(catalogue: GatewayCatalogue, photos: Sequence[Photo]) -> None:
+async def _check_objects(catalogue: GatewayCatalogue, photos: Sequence[Photo]) -> set[str]:
+    """Check photos against their nodes; return those that the sweeper has to mend."""
+    live = await catalogue.candidates([photo.node_id for photo in photos])
+    contradicted: set[str] = set()
     for photo in photos:
         results = await catalogue.processing_of(TENANT, [photo.node_id])
+        is_live = photo.node_id in live
+        is_unwanted = photo.status is S.CANCELLED or photo.deleted_at is not None
+        is_missed = photo.status is S.FAILED and photo.reason in UNARRIVED
         is_shown = photo.status is S.COMPLETED and photo.deleted_at is None
-        assert not is_shown or results, "a completed photo has a processed object"
+        assert not (is_shown and is_live) or results, "a completed photo has a processed object"
+        if (is_live and (is_unwanted or is_missed)) or (is_shown and not is_live):
+            contradicted.add(photo.photo_id)
+    return contradicted
+
+
+async def _check_contradicted(catalogue: GatewayCatalogue, expected: set[str]) -> None:
+    """Check that the sweeper finds all of these, and no others, in slices."""
+    found = await catalogue.contradicted_photos(7)
+    photos = [*found.photos]
+    while found.next_after:
+        found = await catalogue.contradicted_photos(7, found.next_after)
+        photos += found.photos
+    assert [photo.photo_id for photo in photos] == sorted(expected)
 
 
 async def _check_tags(catalogue: GatewayCatalogue, owner: Owner) -> None:

@@ -15,12 +15,12 @@ from sluice_core.photos.model import Photo
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.live_updates import LiveUpdates
+from sluice_gateway.jobs.announcements import Announcer
+from sluice_gateway.jobs.updates import audience_of
 from sluice_gateway.metrics import ProjectionMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.log_source import TOPICS
 from sluice_gateway.projection.news import NodeNews, news_of
 from sluice_gateway.projection.projector import Projector
-from sluice_gateway.projection.updates import audience_of
 from support.photo_jobs import ANN, change_photo, commit_object
 from support.processing_results import failed, processed
 

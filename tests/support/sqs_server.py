@@ -18,7 +18,7 @@ from typing import Any
 from aiobotocore.session import get_session  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
-from sluice_processor.sources.sqs_options import SqsOptions
+from sluice_backends.sqs.options import SqsOptions
 from support.redis_server import free_port
 
 _START_SECONDS = 60.0

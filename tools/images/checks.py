@@ -32,12 +32,13 @@ def check_healthy(stack: Stack) -> None:
 
 
 def check_traffic(traffic: Traffic) -> None:
-    """Upload and download a large file and a photo, and check the processor's result."""
+    """Upload and download a large file and photos, and check the processor's results."""
     traffic.create_drive()
     large = traffic.make_file("large.bin", LARGE_BYTES)
     traffic.upload(large)
     traffic.compare(large)
     traffic.photo("first.jpg")
+    traffic.photo_over_http("first.jpg")
 
 
 def check_kills(stack: Stack, traffic: Traffic) -> None:
@@ -53,6 +54,7 @@ def check_kills(stack: Stack, traffic: Traffic) -> None:
     stack.wait_all_healthy()
     traffic.compare(traffic.folder / "large.bin")
     traffic.photo("last.jpg")
+    traffic.photo_over_http("last.jpg")
 
 
 def kill(stack: Stack, service: Service) -> None:

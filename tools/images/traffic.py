@@ -15,11 +15,14 @@ from typing import Any, Final
 from PIL import Image
 
 from tools.backends.errors import ServiceError
+from tools.demo_http import upload_over_http
+from tools.demo_photos import DemoFailed
 from tools.images.polling import wait_until
 from tools.pictures import CORNERS, as_stored, close, corners, quadrants, saved
 
 INTAKE: Final = "127.0.0.1:50051"
 REPOSITORY: Final = "127.0.0.1:50052"
+GATEWAY: Final = "127.0.0.1:8080"
 COMMAND_SECONDS: Final = 300.0
 PHOTO_SECONDS: Final = 180.0
 ORIENTATION: Final = 6
@@ -99,6 +102,16 @@ class Traffic:
         ):
             raise ServiceError(f"{name} came to {processing}")
         self._compare_thumbnail(name, processing["thumbnails"][0]["size"])
+
+    def photo_over_http(self, name: str) -> None:
+        """Check that a photo comes back as a thumbnail by the HTTP API."""
+        folder = self.folder / "over-http"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(saved(as_stored(quadrants(), ORIENTATION), "JPEG"))
+        try:
+            upload_over_http(GATEWAY, folder, finalize=True)
+        except DemoFailed as failed:
+            raise ServiceError(str(failed)) from None
 
     def _compare_thumbnail(self, name: str, size: int) -> None:
         folder = self.folder / "thumbnails"

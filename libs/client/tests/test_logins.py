@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_client.cli.addresses import find_gateway
+from sluice_client.cli.addresses import find_gateway, named_servers
 from sluice_client.errors import InvalidArgument, SluiceError, Unauthenticated, Unavailable
 from sluice_client.logins.gateway_api import GatewayApi, GatewaySession
 from sluice_client.logins.renewal import RenewedToken
@@ -97,6 +97,14 @@ def test_token_goes_to_the_hosts_of_the_login(hosts: list[str], server: str, fit
 def test_token_goes_nowhere_if_one_server_is_foreign() -> None:
     servers = ["photos.example.com:50051", "evil.example:50052"]
     assert not login().is_for(servers)
+
+
+def test_only_named_servers_are_trusted() -> None:
+    """Any program of this machine may listen at the default address."""
+    assert named_servers(None, {}) == []
+    environment = {"SLUICE_SERVER": "a.example:1", "SLUICE_REPOSITORY_SERVER": "b.example:2"}
+    assert named_servers(None, environment) == ["a.example:1", "b.example:2"]
+    assert named_servers("c.example:3", environment) == ["c.example:3", "b.example:2"]
 
 
 def test_gateway_is_found_in_order(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ ADAPTERS = (
     Path(inspect.getfile(sluice_common.rpc)).parent,
 )
 """The packages between a caller and the infrastructure."""
-EVENTS = "kafka"
-"""Its errors reach operators only: events are published in the background."""
+BACKGROUND = {"kafka", "sqs"}
+"""Their errors reach operators only: events and notifications are handled in the background."""
 
 FACTS = {
     # Numbers and words of ours, and names that the caller gave.
@@ -90,7 +90,7 @@ def messages() -> Iterator[tuple[str, str, list[str]]]:
     kinds = {name for name, one in vars(errors).items() if isinstance(one, type)}
     for root in ADAPTERS:
         for file in sorted(root.rglob("*.py")):
-            if EVENTS in file.relative_to(root).parts:
+            if BACKGROUND & set(file.relative_to(root).parts):
                 continue
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") in kinds:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import aiohttp
 import pytest
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_gateway.http.origins import normalized_origin
+from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.origins import CorsHeaders, normalized_origin
 from sluice_gateway.http.security_headers import SecurityHeaders
+from sluice_gateway.live.origins import Origins
 from support.gateway import ANN, Gateway, Reply, running_gateway
 
 PANEL = "https://photos.example.com"
@@ -72,10 +75,61 @@ async def test_keyless_server_refuses_foreign_origins(gateway: Gateway, origin: 
         assert (reply.status, reply.reason) == (403, "ORIGIN_NOT_ALLOWED")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ws",
+        "/ws/info",
+        "/ws/000/session/websocket",
+        "/queries/photos",
+        "/queries/upload-jobs/job_1/events",
+        "/commands/upload/progress",
+        "/openapi.json",
+        "/healthz",
+        "/nowhere",
+    ],
+)
+async def test_every_route_checks_host_and_origin(gateway: Gateway, path: str) -> None:
+    """Of a keyless server, WebSockets too: a page under a rebound name could open one."""
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    page = f"http://evil.example:{gateway.address.port}"
+    foreign = [{"origin": page}, {"host": page.removeprefix("http://"), "origin": page}]
+    for headers in foreign:
+        assert (await gateway.get(path, **headers)).status == 403
+        assert (await gateway.get(path, **headers, **upgrade)).status == 403
+
+
 async def test_own_pages_may_use_a_keyless_server(gateway: Gateway) -> None:
     reply = await gateway.get("/api/auth/me", origin=gateway.url)
     assert reply.status == 200
     assert "access-control-allow-origin" not in reply.headers
+
+
+async def test_own_pages_open_websockets_behind_a_proxy(tmp_path: Path) -> None:
+    """A proxy that speaks TLS leaves `Host` as it is, and the scheme to guesses."""
+
+    def public(deps: GatewayDeps, _: object) -> GatewayDeps:
+        assert deps.hub is not None
+        return replace(deps, hub=replace(deps.hub, origins=Origins([PANEL])))
+
+    async with running_gateway(
+        tmp_path,
+        change=lambda options: replace(
+            options, is_keyless=False, loopback_names_only=False, own_origins=(PANEL,)
+        ),
+        extend=public,
+    ) as gateway:
+        headers = {"host": "photos.example.com", "origin": PANEL}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{gateway.url}/ws", headers=headers) as socket,
+        ):
+            assert not socket.closed
 
 
 async def test_server_with_keys_takes_any_host(shared: Gateway) -> None:
@@ -238,15 +292,23 @@ async def _nothing() -> Message:
 
 async def test_header_of_a_handler_stays() -> None:
     """Such as the lifetime of the published keys."""
+    handler = SecurityHeaders(Response("", headers={"cache-control": "public"}))
+    assert await _sent_headers(handler, b"cache-control") == [b"public"]
 
-    async def keys(scope: Scope, receive: Receive, send: Send) -> None:
-        await Response("", headers={"cache-control": "public"})(scope, receive, send)
 
+async def test_origin_is_allowed_once() -> None:
+    """Some routes allow it themselves; browsers refuse an answer that says it twice."""
+    handler = CorsHeaders(Response("", headers={"access-control-allow-origin": PANEL}), [PANEL])
+    assert await _sent_headers(handler, b"access-control-allow-origin") == [PANEL.encode()]
+
+
+async def _sent_headers(handler: ASGIApp, name: bytes) -> list[bytes]:
+    """Return all values of a header in the answer to a page of `PANEL`."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await SecurityHeaders(keys)({"type": "http", "method": "GET", "headers": []}, _nothing, send)
-    values = [value for name, value in sent[0]["headers"] if name == b"cache-control"]
-    assert values == [b"public"]
+    headers = [(b"origin", PANEL.encode())]
+    await handler({"type": "http", "method": "GET", "headers": headers}, _nothing, send)
+    return [value for key, value in sent[0]["headers"] if key == name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,31 @@ import pytest
 from sluice_common.settings import load_settings
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
+from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.jobs.pressure import BackPressure, PressureLimits
 from sluice_gateway.service import check_settings
-from sluice_gateway.settings import gateway_options, keys_file, photo_options, rotation_policy
+from sluice_gateway.settings import (
+    gateway_options,
+    keys_file,
+    photo_options,
+    pressure_limits,
+    rotation_policy,
+)
 from support.environment import process_environment
 from support.gateway import ANN, running_gateway
 from support.openid_server import OpenIdClient, openid_server
+from support.photo_jobs import new_job
 
 HERE = Address("127.0.0.1", 8080)
+SERVICES = {
+    "SLUICE_COORDINATION": "redis",
+    "SLUICE_CHUNK_TRANSPORT": "redis",
+    "SLUICE_OBJECTS": "s3",
+    "SLUICE_EVENTS": "kafka",
+    "SLUICE_CATALOGUE": "mysql",
+}
 USER = OpenIdClient("phone", "s3cret", "acme", frozenset({"photos:read"}))
 
 
@@ -36,6 +54,23 @@ def test_keyless_gateway_answers_to_loopback_names() -> None:
     assert options.loopback_names_only
     assert options.has_accounts
     assert not options.is_https
+
+
+@pytest.mark.parametrize(
+    ("url", "answers_to_loopback_only"),
+    [
+        ("http://127.0.0.1:8080", True),
+        ("http://[::1]", True),
+        ("https://photos.example.com", False),
+    ],
+)
+def test_published_port_decides_on_host_names(
+    monkeypatch: pytest.MonkeyPatch, url: str, answers_to_loopback_only: bool
+) -> None:
+    """A container listens on all addresses; a page could name it as it likes (DNS rebinding)."""
+    monkeypatch.setenv("SLUICE_GATEWAY__PUBLIC_URL", url)
+    options = gateway_options(load_settings(), Address("0.0.0.0", 8080))
+    assert options.loopback_names_only is answers_to_loopback_only
 
 
 def test_gateway_that_is_the_issuer_has_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +152,37 @@ def test_limits_of_photos_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+def test_limits_of_backlogs_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pressure_limits(load_settings()) == PressureLimits(10_000, 10_000, 10_000, 5.0, 30.0)
+    for number, name in enumerate(("PHOTOS", "EVENTS", "MESSAGES")):
+        monkeypatch.setenv(f"SLUICE_GATEWAY__MAX_WAITING_{name}", str(number))
+    monkeypatch.setenv("SLUICE_GATEWAY__MAX_DATABASE_WAIT_SECONDS", "0.5")
+    monkeypatch.setenv("SLUICE_GATEWAY__PRESSURE_RETRY_SECONDS", "7")
+    assert pressure_limits(load_settings()) == PressureLimits(0, 1, 2, 0.5, 7.0)
+
+
+async def test_waiting_photos_defer_new_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process composes it: by the catalogue that everybody's photos are in."""
+    monkeypatch.setenv("SLUICE_GATEWAY__MAX_WAITING_PHOTOS", "1")
+    monkeypatch.setenv("SLUICE_GATEWAY__PRESSURE_RETRY_SECONDS", "7")
+    body = {"files": [{"filename": "a.jpg", "mimeType": "image/jpeg", "bytes": 10}]}
+    async with running_gateway(tmp_path) as gateway:
+        headers = {"authorization": f"Bearer {(await gateway.register())['token']}"}
+        made = await gateway.catalogue.create_job(new_job("a.jpg", "b.jpg"))
+        await gateway.catalogue.change_photos(
+            [PhotoChange(photo.photo_id, PhotoStatus.PROCESSING) for photo in made.photos]
+        )
+        photos = gateway.deps.photos
+        assert photos is not None
+        assert isinstance(photos.pressure, BackPressure)
+        await photos.pressure.measure()
+        reply = await gateway.post("/commands/upload-jobs", body, **headers)
+        assert (reply.status, reply.json()["reason"]) == (503, "BACK_PRESSURE")
+        assert reply.headers["retry-after"] == "7"
+
+
 def test_gateway_needs_a_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "COORDINATION": "memory",
@@ -129,7 +195,25 @@ def test_gateway_needs_a_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
         check_settings(load_settings())
 
 
-def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (SERVICES, "SLUICE_GATEWAY_ADDRESS is not a loopback address"),
+        ({}, "use `sluice serve`, which has the gateway"),
+        (
+            {
+                "SLUICE_AUTH__MODE": "jwt",
+                "SLUICE_AUTH__ISSUER": "https://id.example.com",
+                "SLUICE_AUTH__AUDIENCE": "sluice",
+            },
+            "use `sluice serve`, which has the gateway",
+        ),
+    ],
+    ids=["keyless off loopback", "data directory", "tokens of another issuer"],
+)
+def test_separate_gateway_refuses_with_exit_78(
+    tmp_path: Path, settings: Mapping[str, str], line: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sluice_gateway"],
         env=process_environment(
@@ -137,6 +221,7 @@ def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
                 "SLUICE_GATEWAY_ADDRESS": "0.0.0.0:0",
                 "SLUICE_METRICS_ADDRESS": "127.0.0.1:0",
                 "SLUICE_DATA_DIR": str(tmp_path),
+                **settings,
             }
         ),
         capture_output=True,
@@ -145,7 +230,7 @@ def test_keyless_gateway_stays_on_loopback(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 78
-    assert "SLUICE_GATEWAY_ADDRESS is not a loopback address" in done.stderr
+    assert line in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_core.errors import (
     AlreadyExists,
+    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -29,7 +30,7 @@ from sluice_core.errors import (
     Unavailable,
 )
 from sluice_gateway.http.json_bodies import MAX_DEPTH, parse_json
-from sluice_gateway.http.problems import http_status, problem_of
+from sluice_gateway.http.problems import http_status, problem_of, problem_response
 from sluice_gateway.http.request_context import RequestContext
 from sluice_gateway.metrics import HttpMetrics
 from support.gateway import ANN, Gateway, running_gateway
@@ -314,6 +315,24 @@ def test_every_code_of_the_core_has_a_status() -> None:
     for kind in codes:
         if kind.__init__ is SluiceError.__init__:
             assert 400 <= http_status(kind("X", "m")) <= 504
+
+
+@pytest.mark.parametrize(
+    ("error", "delay"),
+    [
+        (Unavailable("STORE_UNAVAILABLE", "Try again."), 1),
+        (DeadlineExceeded("STORE_TIMEOUT", "Try again."), 1),
+        (ResourceExhausted("REDIS_FULL", "Try again."), 1),
+        (Unavailable("STORE_CIRCUIT_OPEN", "Try again.", retry_after_seconds=29.2), 30),
+        (FailedPrecondition("PHOTO_ENDED", "Create a new job."), None),
+    ],
+    ids=lambda each: each.reason if isinstance(each, SluiceError) else "",
+)
+def test_temporary_refusal_names_a_delay(error: SluiceError, delay: int | None) -> None:
+    """Also where the backend does not know one."""
+    answer = problem_response(error, "r", "t")
+    assert answer.headers.get("retry-after") == (None if delay is None else str(delay))
+    assert ("retryAfterSeconds" in json.loads(bytes(answer.body))) == (delay is not None)
 
 
 def test_long_texts_of_an_error_are_cut() -> None:

@@ -1,9 +1,12 @@
 """Limits of requests: sizes, times, and shapes that smuggle a second request."""
 
+# Size: one test or two for each limit of the listener; they share its requests
+
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -12,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from sluice_core.addresses import Address
 from sluice_gateway import app
 from sluice_gateway.app import MAX_AUTH_BODY_BYTES
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.http import protocol
+from sluice_gateway.http.server import bind
 from sluice_gateway.http.shares import FairShares
 from support.gateway import ANN, BOB, Gateway, received, running_gateway
 from support.waiting import until
@@ -389,3 +394,13 @@ async def test_idle_connections_do_not_delay_others(gateway: Gateway) -> None:
     assert (await gateway.get("/healthz")).status == 200
     for _, writer in idle:
         writer.close()
+
+
+def test_connections_end_soon_after_their_peer() -> None:
+    """What the kernel does for an accepted connection when nothing is acknowledged any more."""
+    listener = bind("SLUICE_GATEWAY_ADDRESS", Address("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            option = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert option == 60_000

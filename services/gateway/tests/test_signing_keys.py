@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -175,6 +177,41 @@ async def test_unchanged_file_changes_nothing(tmp_path: Path) -> None:
         assert keys.keys is ring
         assert keys.current() is key
         assert logged == []
+
+
+def test_unchanged_keys_are_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing keys of RSA stops the process for tens of milliseconds."""
+    file = KeyFile(tmp_path / "keys.json", POLICY)
+    (key,) = file.rotate(1000.0)
+    imports: list[bytes] = []
+
+    def count(content: bytes) -> tuple[SigningKey, ...]:
+        imports.append(content)
+        return from_bytes(content)
+
+    monkeypatch.setattr("sluice_gateway.auth.key_file.from_bytes", count)
+    again = KeyFile(tmp_path / "keys.json", POLICY)
+    for _ in range(5):
+        assert [each.key_id for each in again.rotate(1001.0)] == [key.key_id]
+    assert len(imports) == 1
+    (tmp_path / "keys.json").write_bytes(to_bytes([new_key(Algorithm.EDDSA, 1000.0)]))
+    assert [each.key_id for each in again.read()] != [key.key_id]
+
+
+def test_due_rotation_of_a_read_only_file_makes_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is looked at every five seconds, and a new key of RSA takes a quarter of one."""
+    file = KeyFile(tmp_path / "keys.json", POLICY)
+    file.rotate(0.0)
+
+    def refuse() -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(file, "_locked", refuse)
+    monkeypatch.setattr("sluice_gateway.auth.signing_keys.new_key", pytest.fail)
+    with pytest.raises(OSError, match="Read-only"):
+        file.rotate(POLICY.rotation_seconds)
 
 
 async def test_invented_keys_share_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

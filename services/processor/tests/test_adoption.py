@@ -12,7 +12,7 @@ import pytest
 
 from sluice_core.catalogue.processing import ProcessingState
 from sluice_core.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from sluice_core.objects.marks import path_mark, upload_mark
+from sluice_core.objects.marks import path_mark, trace_mark, upload_mark
 from sluice_core.ports.catalogue import DrivePolicy, ObjectIntent
 from sluice_core.ports.object_store import ObjectInfo
 from sluice_core.uploads.checksums import crc32c
@@ -106,6 +106,14 @@ async def test_direct_object_becomes_a_processed_node(direct: Direct) -> None:
     assert await direct.events() == ["NodeProcessed", "UploadCompleted"]
     (completed,) = await direct.room.events("UploadCompleted")
     assert completed.event_id == event_id(node.node_id, "UploadCompleted", 2)
+
+
+async def test_object_continues_the_trace_of_its_url(direct: Direct) -> None:
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    ref = await direct.put(PHOTO, {**path_mark("a.jpg"), **trace_mark(trace)})
+    assert await direct.notify(ref) == PROCESSED
+    (completed,) = await direct.room.events("UploadCompleted")
+    assert completed.headers["traceparent"] == trace
 
 
 async def test_object_without_path_is_named_by_its_id(direct: Direct) -> None:
@@ -294,6 +302,7 @@ async def test_prefix_without_slash_and_default_bucket_are_supported(
 
 async def test_object_with_stored_checksum_is_not_read(direct: Direct) -> None:
     direct.has_checksums = True
+    direct.content_type = "application/octet-stream"
     ref = await direct.put(bytes(20 * 1024 * 1024))
     assert await direct.notify(ref) == PROCESSED
     assert direct.objects.calls.count("read") == 1  # its first bytes, for the type
@@ -314,6 +323,7 @@ async def test_sha256_before_visible_is_computed_first(direct: Direct) -> None:
 
 
 async def test_object_changed_during_read_is_retried(direct: Direct) -> None:
+    direct.content_type = "text/plain"
     ref = await direct.put(b"first")
 
     async def replaced() -> None:

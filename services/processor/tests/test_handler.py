@@ -16,10 +16,11 @@ from PIL import Image
 from sluice_core.catalogue.processing import NodeResult, ProcessingState, Recorded
 from sluice_core.errors import Aborted, Unavailable
 from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.uploads.partial import CONCAT_KEY
 from sluice_processor.nodes import examination as examining
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
 from sluice_processor.options import ProcessorOptions
-from support.commits import DRIVE, TENANT
+from support.commits import DRIVE, TENANT, finished_upload
 from support.pictures import CANARY_WORDS, CORNERS, EXIF_FACTS, GPS_FACTS, close, corners
 from support.processor import IMAGES, PHOTO, Darkroom, darkroom, stored_thumbnails
 from support.waiting import until
@@ -216,3 +217,15 @@ async def test_gps_is_absent_from_logs_events_and_thumbnails(
         assert word not in said
         assert word.encode() not in kept
     assert b"Exif" not in kept
+
+
+async def test_partial_upload_is_left_alone(room: Darkroom) -> None:
+    """It is deleted as soon as it is put together with others; the whole is processed."""
+    partial = finished_upload("part", content=PHOTO, metadata={CONCAT_KEY: "partial"})
+    whole = finished_upload("whole", content=PHOTO, metadata={CONCAT_KEY: "final;/files/a"})
+    for commit in (partial, whole):
+        await room.put(commit.object, PHOTO)
+        await room.catalogue.commit_node(commit)
+    assert await room.process(partial) == Outcome("ignored", "PARTIAL_UPLOAD")
+    assert await room.result(partial) is None
+    assert await room.process(whole) == PROCESSED

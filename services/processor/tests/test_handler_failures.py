@@ -185,3 +185,32 @@ async def test_text_of_unexpected_error_is_hidden(
     for word in CANARY_WORDS:
         assert word not in said
     assert await room.process(commit) == PROCESSED
+
+
+async def test_requested_node_is_examined_again(room: Darkroom) -> None:
+    """With the same ETag, whatever the reason was; a second failure is published as well.
+
+    Otherwise a photo that was reprocessed would wait for an event that never comes.
+    """
+    commit = await room.upload(PHOTO)
+    work = Work(TENANT, commit.node_id)
+    asked = replace(work, is_requested=True)
+    corrupt = ImageRefused(RefusalReason.CORRUPT, "…")
+    room.decoder.errors = [corrupt, corrupt]
+    failed = Outcome("failed", "CORRUPT")
+    assert await room.processor.process(work) == failed
+    first = await room.result(commit)
+    assert await room.processor.process(work) == Outcome("repeated")
+    assert await room.processor.process(asked) == failed
+    second = await room.result(commit)
+    assert first is not None
+    assert second is not None
+    assert second.etag == first.etag
+    assert second.processed_at > first.processed_at
+    events = await room.events("NodeProcessingFailed")
+    assert len({event.event_id for event in events}) == 2
+    assert await room.processor.process(asked) == PROCESSED
+    assert len(await room.events("NodeProcessed")) == 1
+    # What was processed stays so, however often it is asked for.
+    assert await room.processor.process(asked) == Outcome("repeated")
+    assert room.decoder.calls == 3

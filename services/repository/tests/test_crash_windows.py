@@ -114,6 +114,7 @@ async def work_until_crash(world: World) -> None:
 @pytest.mark.rule(18, 19)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(crashes=st.lists(st.sampled_from(WORKER_POINTS + COMPLETER_POINTS), max_size=5))
+@pytest.mark.slow
 async def test_any_series_of_crashes_ends_in_one_whole_node(crashes: list[CrashPoint]) -> None:
     with TemporaryDirectory() as folder:
         async with small_world(Path(folder)) as world:

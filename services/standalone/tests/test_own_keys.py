@@ -238,6 +238,7 @@ async def limits(address: str, credentials: str | None) -> str:
     return ""
 
 
+@pytest.mark.slow
 async def test_served_with_keys_it_requires_their_tokens(tmp_path: Path) -> None:
     """Over a restart, by the printed token, and by one that the command makes."""
     data_dir = tmp_path / "data"

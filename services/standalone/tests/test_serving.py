@@ -169,12 +169,12 @@ def test_address_in_use_exits_78(server: StandaloneServer, tmp_path: Path) -> No
     ("name", "value"),
     [
         ("SLUICE_BUDGET_BYTES", "hunter2"),
-        ("SLUICE_COORDINATION", "hunter2"),
-        ("SLUICE_COORDINATION", "redis"),
-        ("SLUICE_CATALOGUE", "off"),
-        ("SLUICE_DURABILITY", "replicated"),
+        pytest.param("SLUICE_COORDINATION", "hunter2", marks=pytest.mark.slow),
+        pytest.param("SLUICE_COORDINATION", "redis", marks=pytest.mark.slow),
+        pytest.param("SLUICE_CATALOGUE", "off", marks=pytest.mark.slow),
+        pytest.param("SLUICE_DURABILITY", "replicated", marks=pytest.mark.slow),
         ("SLUICE_INTAKE_ADDRESS", "0.0.0.0:0"),
-        ("SLUICE_METRICS_ADDRESS", "0.0.0.0:0"),
+        pytest.param("SLUICE_METRICS_ADDRESS", "0.0.0.0:0", marks=pytest.mark.slow),
     ],
 )
 def test_bad_setting_exits_78_with_one_line(tmp_path: Path, name: str, value: str) -> None:

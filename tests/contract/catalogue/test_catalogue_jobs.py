@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -28,6 +30,8 @@ from support.photo_jobs import (
     photo_events,
     process_object,
 )
+from support.processing_results import LATER
+from support.statements import recording_statements
 
 S = PhotoStatus
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -98,6 +102,18 @@ async def test_jobs_of_others_are_not_found(catalogue: GatewayCatalogue) -> None
     assert (await catalogue.get_job(ANN, job_id)).status is JobStatus.QUEUED
 
 
+async def test_versions_of_many_jobs_are_read_at_once(catalogue: GatewayCatalogue) -> None:
+    jobs = [(await catalogue.create_job(new_job(owner=owner))).job for owner in (ANN, RIVAL)]
+    ids = [job.job_id for job in jobs]
+    before = await catalogue.job_versions(ids)
+    assert before == {job.job_id: job.version for job in jobs}
+    await catalogue.cancel_job(ANN, ids[0])
+    after = await catalogue.job_versions([*ids, "job_unknown"])
+    assert after == {ids[0]: (await catalogue.get_job(ANN, ids[0])).version, ids[1]: before[ids[1]]}
+    assert after[ids[0]] > before[ids[0]]
+    assert await catalogue.job_versions([]) == {}
+
+
 async def test_jobs_are_listed_newest_first_page_by_page(catalogue: GatewayCatalogue) -> None:
     made = [(await catalogue.create_job(new_job())).job for _ in range(5)]
     await catalogue.create_job(new_job(owner=BEN))
@@ -155,6 +171,39 @@ async def test_a_cancelled_job_cancels_its_open_photos(catalogue: GatewayCatalog
     assert len((await catalogue.list_audit(TENANT, 10, None, AuditFilter())).entries) == 1
 
 
+async def test_a_large_job_is_read_in_slices(catalogue: GatewayCatalogue) -> None:
+    """Its rows take a tenth of a millisecond each, and nothing blocks the loop for ten."""
+    made = await catalogue.create_job(new_job(*[f"{number}.jpg" for number in range(500)]))
+    with mock.patch.object(asyncio, "sleep", wraps=asyncio.sleep) as sleep:
+        found = await catalogue.job_with_photos(ANN, made.job.job_id)
+        assert sleep.call_args_list.count(mock.call(0)) >= 9
+        await catalogue.cancel_job(ANN, made.job.job_id)
+        assert sleep.call_args_list.count(mock.call(0)) >= 18
+    assert found.photos == made.photos
+
+
+@pytest.mark.parametrize("are_stored", [False, True], ids=["awaited", "stored"])
+async def test_statements_of_a_cancel_do_not_grow(
+    catalogue: GatewayCatalogue, are_stored: bool
+) -> None:
+    """Only the locks of nodes are taken one by one, where the database needs them."""
+    counts, locks = [], []
+    for size in (2, 20):
+        made = await catalogue.create_job(new_job(*[f"{number}.jpg" for number in range(size)]))
+        for photo in made.photos if are_stored else ():
+            await process_object(catalogue, photo)
+        with recording_statements() as sent:
+            await catalogue.cancel_job(ANN, made.job.job_id)
+        counts.append(sum("FOR UPDATE" not in one for one in sent))
+        locks.append(sum("FOR UPDATE" in one for one in sent))
+        assert len(await catalogue.deletions_due(time.time() + LATER, 1000)) >= size
+        found = await catalogue.candidates([photo.node_id for photo in made.photos])
+        assert list(found) == []
+    assert counts[0] == counts[1], "statements depend on the number of photos"
+    # That of the job, then the path and the row of each node.
+    assert locks in ([0, 0], [1 + 4 * are_stored, 1 + 40 * are_stored])
+
+
 async def test_a_job_ends_with_one_event_after_its_photos(catalogue: GatewayCatalogue) -> None:
     made = await catalogue.create_job(new_job("a.jpg", "b.jpg"))
     await catalogue.cancel_job(ANN, made.job.job_id)
@@ -168,3 +217,27 @@ async def test_a_job_ends_with_one_event_after_its_photos(catalogue: GatewayCata
     job = await catalogue.get_job(ANN, made.job.job_id)
     assert job.finished_at == job.updated_at
     assert job.version == 2
+
+
+async def test_open_photos_are_counted_for_all_owners(catalogue: GatewayCatalogue) -> None:
+    """Those of ended jobs and photos that have ended are none of them."""
+    before = await catalogue.count_open_photos()
+    jobs = [
+        await catalogue.create_job(new_job("a.jpg", "b.jpg", "c.jpg", owner=owner))
+        for owner in (ANN, RIVAL)
+    ]
+    first, second, third = jobs[0].photos
+    await catalogue.change_photos(
+        [
+            PhotoChange(first.photo_id, S.UPLOADING),
+            PhotoChange(second.photo_id, S.PROCESSING),
+            PhotoChange(third.photo_id, S.FAILED),
+        ]
+    )
+    counted = await catalogue.count_open_photos()
+    assert counted.arriving - before.arriving == 4
+    assert counted.processing - before.processing == 1
+    for job in jobs:
+        await catalogue.cancel_job(job.job.owner, job.job.job_id)
+    assert await catalogue.count_open_photos() == before
+    assert catalogue.connection_wait_seconds() >= 0.0

@@ -10,10 +10,10 @@ import pytest
 
 from sluice.photos.v1 import events_pb2
 from sluice_core.access.audit import AuditEntry
-from sluice_core.errors import NotFound
+from sluice_core.errors import FailedPrecondition, NotFound
 from sluice_core.photos.changes import Outcome, PhotoChange
 from sluice_core.photos.counts import JobStatus, PhotoCounts
-from sluice_core.photos.model import Owner
+from sluice_core.photos.model import Owner, Photo
 from sluice_core.photos.states import PhotoStatus, Reopening
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.gateway import GatewayCatalogue
@@ -222,20 +222,76 @@ async def test_photos_are_found_by_their_nodes(catalogue: GatewayCatalogue) -> N
 
 
 async def test_open_photos_of_all_owners_are_paged(catalogue: GatewayCatalogue) -> None:
-    """Without those of ended photos and of recent changes."""
+    """In the order of their last change, without ended photos and recent changes."""
     mine = (await catalogue.create_job(new_job("a.jpg", "b.jpg"))).photos
     others = (await catalogue.create_job(new_job("c.jpg", owner=RIVAL))).photos
     await change_photo(catalogue, mine[0], S.CANCELLED)
+    await change_photo(catalogue, mine[1], S.UPLOADING)
     await change_photo(catalogue, others[0], S.PROCESSING)
     ended = (await catalogue.create_job(new_job())).photos
     await change_photo(catalogue, ended[0], S.FAILED, reason="GONE")
     later = time.time() + 60
-    expected = sorted([mine[1].photo_id, others[0].photo_id])
     (first,) = await catalogue.open_photos(later, 1)
-    (second,) = await catalogue.open_photos(later, 1, first.photo_id)
-    assert [first.photo_id, second.photo_id] == expected
-    assert await catalogue.open_photos(later, 1, second.photo_id) == []
+    (second,) = await catalogue.open_photos(later, 1, first)
+    assert [first.photo_id, second.photo_id] == [mine[1].photo_id, others[0].photo_id]
+    assert await catalogue.open_photos(later, 1, second) == []
     assert await catalogue.open_photos(mine[1].created_at, 10) == []
+
+
+async def test_open_photos_of_one_moment_are_paged(catalogue: GatewayCatalogue) -> None:
+    """The photos of a job have one time of creation."""
+    made = (await catalogue.create_job(new_job(*(f"{n}.jpg" for n in range(5))))).photos
+    found: list[str] = []
+    page = await catalogue.open_photos(time.time() + 60, 2)
+    while page:
+        found += [photo.photo_id for photo in page]
+        page = await catalogue.open_photos(time.time() + 60, 2, page[-1])
+    assert found == sorted(photo.photo_id for photo in made)
+
+
+async def test_photos_of_contradicting_nodes_are_found(catalogue: GatewayCatalogue) -> None:
+    """Slice by slice, and no others."""
+    names = [f"{number}.jpg" for number in range(12)]
+    photos = list((await catalogue.create_job(new_job(*names))).photos)
+    wanted: list[str] = []
+
+    async def take(status: PhotoStatus, *, reason: str = "", has_node: bool, found: bool) -> Photo:
+        photo = photos.pop()
+        if status is S.COMPLETED:
+            await process_object(catalogue, photo)
+        await change_photo(catalogue, photo, status, reason=reason)
+        if has_node and status is not S.COMPLETED:
+            await commit_object(catalogue, photo)
+        if not has_node and status is S.COMPLETED:
+            await catalogue.delete_node(TENANT, photo.node_id)
+        if found:
+            wanted.append(photo.photo_id)
+        return photo
+
+    await take(S.CANCELLED, has_node=True, found=True)
+    await take(S.CANCELLED, has_node=False, found=False)
+    await take(S.COMPLETED, has_node=False, found=True)
+    await take(S.COMPLETED, has_node=True, found=False)
+    await take(S.FAILED, reason="NOT_ARRIVED", has_node=True, found=True)
+    await take(S.FAILED, reason="NOT_ARRIVED", has_node=False, found=False)
+    await take(S.FAILED, reason="TOO_LARGE", has_node=True, found=False)
+    await take(S.PROCESSING, has_node=True, found=False)
+    deleted = await take(S.FAILED, reason="UPLOAD_EXPIRED", has_node=False, found=True)
+    await catalogue.delete_photo(ANN, deleted.photo_id)
+    await commit_object(catalogue, deleted)
+    gone = await take(S.COMPLETED, has_node=True, found=False)
+    await catalogue.delete_photo(ANN, gone.photo_id)
+
+    found: list[str] = []
+    after, slices = "", 0
+    while True:
+        part = await catalogue.contradicted_photos(5, after)
+        found += [photo.photo_id for photo in part.photos]
+        slices += 1
+        if not (after := part.next_after):
+            break
+    assert found == sorted(wanted)
+    assert slices == 3
 
 
 async def test_a_deleted_photo_goes_with_its_object(catalogue: GatewayCatalogue) -> None:
@@ -295,3 +351,24 @@ async def test_a_cancelled_photo_loses_its_node(catalogue: GatewayCatalogue) -> 
         await catalogue.get_node(TENANT, photo.node_id)
     (due,) = await catalogue.deletions_due(await catalogue.now() + LATER, 10)
     assert due.object == photo.object
+
+
+async def test_photo_can_become_another_node(catalogue: GatewayCatalogue) -> None:
+    """The node of an upload that began for it; from then on its news lead to the photo."""
+    photo = await create_photo(catalogue)
+    with pytest.raises(NotFound, match="no photo"):
+        await catalogue.assign_node(BEN, photo.photo_id, "other-node")
+    for _ in range(2):
+        moved = await catalogue.assign_node(ANN, photo.photo_id, "other-node")
+        assert moved == await catalogue.get_photo(ANN, photo.photo_id)
+        assert (moved.node_id, moved.status) == ("other-node", S.UPLOADING)
+        assert moved.object.bucket == photo.object.bucket
+        assert moved.object.key == photo.object.key.replace(photo.node_id, "other-node")
+        assert (await catalogue.get_job(ANN, photo.job_id)).counts.uploading == 1
+    assert names_of(await photo_events(catalogue, "other-node")) == ["PhotoUploadStarted"]
+    found = await catalogue.photos_of_nodes([photo.node_id, "other-node"])
+    assert set(found) == {"other-node"}
+    await process_object(catalogue, moved)
+    assert await change_photo(catalogue, moved, S.COMPLETED) is O.APPLIED
+    with pytest.raises(FailedPrecondition, match="COMPLETED"):
+        await catalogue.assign_node(ANN, photo.photo_id, "third-node")

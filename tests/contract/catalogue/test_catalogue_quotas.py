@@ -13,6 +13,7 @@ from sluice_core.errors import Aborted, NotFound, ResourceExhausted
 from sluice_core.ports.catalogue import DrivePolicy, NodeCommit
 from sluice_core.ports.quotas import Quota, Usage
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload, intent_of
+from support.photo_jobs import ANN, new_job
 
 OTHER = "videos"
 
@@ -47,6 +48,23 @@ async def test_quota_is_returned_until_it_is_cleared(catalogue: SqlCatalogue) ->
     await catalogue.set_quota(TENANT, DRIVE, Quota())
     assert await catalogue.get_quota(TENANT, DRIVE) == (Quota(), Usage())
     assert not (await catalogue.get_drive(TENANT, DRIVE)).has_quota
+
+
+@pytest.mark.parametrize("drive", ["", DRIVE], ids=["tenant", "drive"])
+async def test_photos_of_open_jobs_hold_their_room(catalogue: SqlCatalogue, drive: str) -> None:
+    """They may still be put into the store, where no quota stops them."""
+    await catalogue.create_drive(TENANT, OTHER, BUCKET, "", DrivePolicy())
+    await catalogue.set_quota(TENANT, drive, Quota(max_bytes=100))
+    made = (await catalogue.create_job(new_job("a.jpg", "b.jpg", size=30))).job
+    await catalogue.check_room(TENANT, DRIVE, 40, 1)
+    error = await refusal_of(catalogue.check_room(TENANT, DRIVE, 41, 1))
+    assert (error.metadata["reserved"], error.metadata["requested"]) == ("60", "41")
+    if drive:
+        await catalogue.check_room(TENANT, OTHER, 100, 1)
+    # A repeated creation does not meet itself.
+    await catalogue.check_room(TENANT, DRIVE, 100, 2, job_id=made.job_id)
+    await catalogue.cancel_job(ANN, made.job_id)
+    await catalogue.check_room(TENANT, DRIVE, 100, 2)
 
 
 async def test_quota_of_the_tenant_applies_to_its_drives(catalogue: SqlCatalogue) -> None:

@@ -18,7 +18,7 @@ from support.photo_history import PhotoHistory, check_photos
 from support.waiting import until
 
 TESTS = Path(__file__).parents[2]
-STEPS = 80
+STEPS = 120
 USUAL = {
     "UploadJobCreated",
     "UploadJobCompleted",

@@ -7,17 +7,21 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
+from sluice_backends.sqs.options import SqsOptions
+from sluice_backends.sqs.queue import open_queue
 from sluice_core.errors import FailedPrecondition, PermissionDenied, Unavailable
 from sluice_core.uploads.model import ObjectRef
+from sluice_gateway.backlogs import measure_queue
+from sluice_gateway.jobs.pressure import BackPressure, PressureLimits
+from sluice_gateway.metrics import PressureMetrics
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import Outcome, Work
 from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.sqs import SqsSource
-from sluice_processor.sources.sqs_options import SqsOptions
-from sluice_processor.sources.sqs_queue import open_queue
 from support.redis_server import free_port
 from support.sqs_server import SqsServer, TestQueue, new_queue, sqs_client
 from support.store_notifications import aws_message, bridge_message, trial_message
@@ -354,3 +358,19 @@ async def test_missing_credentials_are_denied(
 def test_region_comes_from_url(url: str, region: str) -> None:
     assert SqsOptions(url).signing_region == region
     assert SqsOptions(url, "ap-south-1").signing_region == "ap-south-1"
+
+
+async def test_gateway_measures_the_depth_of_the_queue(queue: TestQueue) -> None:
+    """Until new jobs are deferred; received messages that are not done count as well."""
+    await queue.send(*[aws_message(ref(f"n-{number}")) for number in range(3)])
+    load = Mock(connection_wait_seconds=lambda: 0.0)
+    pressure = BackPressure(PressureLimits(messages=2), load, PressureMetrics())
+    stop = asyncio.Event()
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(measure_queue(queue.options(), pressure, stop))
+
+        async def is_deferred() -> bool:
+            return await pressure.retry_after_seconds() is not None
+
+        await until(is_deferred, SECONDS, "the depth is above the limit")
+        stop.set()

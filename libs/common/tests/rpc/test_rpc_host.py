@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import stat
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,9 +19,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from sluice_backends.instruments import Registry
 from sluice_common.rpc.host import CHANNELZ, METRICS, RpcHost, Service, hosting
+from sluice_common.rpc.server import build_server, listen_in, private_folder
 from sluice_common.security.authentication import LocalAuthenticator
 from sluice_common.settings import SluiceSettings, load_settings
+from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.tracing import Tracing
+from sluice_core.access.principal import DEFAULT_TENANT, Principal, current_principal
 from sluice_core.addresses import Address
 from sluice_core.configuration import ConfigurationError
 
@@ -182,3 +188,53 @@ async def test_an_address_in_use_is_a_configuration_error() -> None:
         with pytest.raises(ConfigurationError, match="SLUICE_INTAKE_ADDRESS: cannot listen"):
             async with host(Slow(), settings(), taken):
                 pass
+
+
+class NamedCallers:
+    """Takes a token for the name of its caller."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        return Principal(str(authorization), "tester", frozenset())
+
+
+async def test_own_socket_is_private_and_authenticates_itself() -> None:
+    """The address takes every caller for the local one, and its own socket by their tokens."""
+    tenants: list[str] = []
+
+    async def call(request: bytes, _context: Any) -> bytes:
+        tenants.append(current_principal().tenant)
+        return request
+
+    def add_to(server: grpc.aio.Server) -> None:
+        handlers = {"Call": grpc.unary_unary_rpc_method_handler(call)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async with hosting(
+        settings(),
+        [Service(SERVICE, add_to)],
+        {"SLUICE_INTAKE_ADDRESS": ANY},
+        Registry(),
+        LocalAuthenticator(),
+        Tracing(None),
+        own_authenticator=NamedCallers(),
+    ) as running:
+        assert running.own_target is not None
+        folder = Path(running.own_target.removeprefix("unix:")).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        for target in (running.own_target, str(running.addresses["SLUICE_INTAKE_ADDRESS"])):
+            async with grpc.aio.insecure_channel(target) as channel:
+                untyped: Any = channel  # its stubs want serializers
+                method = untyped.unary_unary(f"/{SERVICE}/Call")
+                await method(b"", metadata=(("authorization", "ann"),))
+    assert tenants == ["ann", DEFAULT_TENANT]
+    assert not folder.exists()
+
+
+async def test_missing_temporary_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder in (tmp_path / "missing", tmp_path / ("long" * 30)):
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with pytest.raises(ConfigurationError, match="TMPDIR"), private_folder() as made:
+            listen_in(build_server(ServerOptions()), made)
+        (tmp_path / ("long" * 30)).mkdir(exist_ok=True)

@@ -33,6 +33,8 @@ PHOTO = Photo(
     status=PhotoStatus.QUEUED,
     created_at=1.0,
     updated_at=2.5,
+    attempt_started_at=1.0,
+    asked_at=1.0,
     version=7,
 )
 JOB = UploadJob(

@@ -104,6 +104,23 @@ def test_progress_is_100_once_the_store_has_all(status: str, sent: int, percent:
     assert Update("job", "p", "QUEUED", 0, 0, 1).progress == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "percent"),
+    [
+        ("QUEUED", 0),
+        ("IN_PROGRESS", 99),
+        ("COMPLETED", 100),
+        ("COMPLETED_WITH_ERRORS", 100),
+        ("FAILED", 100),
+        ("CANCELLED", 100),
+    ],
+)
+def test_job_shows_100_at_its_end_and_not_before(status: str, percent: int) -> None:
+    """However it ended, as the queries do: a job with a failed photo does not stay at 99."""
+    sent = 0 if status == "QUEUED" else 100
+    assert Update("job", "", status, sent, 100, 1).progress == percent
+
+
 STATES = st.builds(
     Update,
     st.just("job"),

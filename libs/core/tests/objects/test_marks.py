@@ -7,10 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_core.errors import InvalidArgument
-from sluice_core.objects.marks import is_of_upload, marked_path, path_mark, upload_mark
+from sluice_core.objects.marks import (
+    is_of_upload,
+    marked_path,
+    marked_trace,
+    path_mark,
+    trace_mark,
+    upload_mark,
+)
 from sluice_core.uploads.names import MAX_PATH_BYTES, normalize_path
 
 _S3_METADATA_BYTES = 2048
+
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
 
 def is_path(text: str) -> bool:
@@ -29,9 +38,16 @@ def test_path_mark_round_trips(path: str) -> None:
 
 def test_the_longest_path_fits() -> None:
     path = "\N{SNOWMAN}" * (MAX_PATH_BYTES // 3)
-    ((name, value),) = path_mark(path).items()
-    assert len(name) + len(value) <= _S3_METADATA_BYTES
-    assert marked_path({name: value}) == path
+    marks = {**path_mark(path), **trace_mark(TRACE)}
+    assert sum(len(name) + len(value) for name, value in marks.items()) <= _S3_METADATA_BYTES
+    assert marked_path(marks) == path
+    assert marked_trace(marks) == TRACE
+
+
+@pytest.mark.parametrize("value", ["", "00-x", f"{TRACE}\n", f"{TRACE}-more", "ff" + TRACE[2:]])
+def test_trace_mark_of_strangers_is_checked(value: str) -> None:
+    assert marked_trace({"sluice-trace": value}) == ""
+    assert trace_mark("") == {}
 
 
 def test_upload_mark_and_path_mark_are_distinct() -> None:

@@ -14,7 +14,16 @@ from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.changes import Outcome, PhotoChange, decide, enter, move, reopen
 from sluice_core.photos.counts import JOB_ENDS, PhotoCounts
 from sluice_core.photos.model import Owner, Photo, UploadJob
-from sluice_core.photos.states import TERMINAL, TRANSITIONS, PhotoStatus, Reopening, is_terminal
+from sluice_core.photos.states import (
+    NOT_ARRIVED,
+    TAKES_PARTS,
+    TERMINAL,
+    TRANSITIONS,
+    UNARRIVED,
+    PhotoStatus,
+    Reopening,
+    is_terminal,
+)
 from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.uploads.model import ObjectRef
 
@@ -39,6 +48,8 @@ def photo_in(status: PhotoStatus, number: int = 0) -> Photo:
         status=status,
         created_at=1.0,
         updated_at=1.0,
+        attempt_started_at=1.0,
+        asked_at=1.0,
     )
 
 
@@ -122,10 +133,47 @@ def test_only_a_failed_photo_carries_a_reason() -> None:
 
 @pytest.mark.parametrize("how", list(Reopening))
 def test_a_repeated_command_reopens_once(how: Reopening) -> None:
-    failed = replace(photo_in(S.FAILED), multipart_id="m-1")
+    failed = replace(photo_in(S.FAILED), multipart_id="m-1", reason=NOT_ARRIVED)
     once = reopen(failed, how, 2.0)
     assert (once.attempt, once.version, once.multipart_id) == (2, 2, "")
     assert reopen(once, how, 3.0) is once
+
+
+@pytest.mark.parametrize("status", list(S))
+@pytest.mark.parametrize("reason", [*sorted(UNARRIVED), "TOO_LARGE", "NODE_DELETED"])
+def test_late_object_reopens_only_a_missed_photo(status: PhotoStatus, reason: str) -> None:
+    photo = replace(photo_in(status), reason=reason if status is S.FAILED else "")
+    again = reopen(photo, Reopening.ARRIVED, 2.0)
+    if status is S.FAILED and reason in UNARRIVED:
+        assert (again.status, again.attempt, again.reason) == (S.PROCESSING, 2, "")
+    else:
+        assert again is photo
+
+
+@pytest.mark.parametrize(
+    ("how", "started_at", "asked_at"),
+    [
+        (Reopening.RETRY, 2.0, 2.0),
+        (Reopening.REPROCESS, 2.0, 1.0),
+        (Reopening.ARRIVED, 1.0, 1.0),
+    ],
+)
+def test_new_attempt_begins_with_its_command(
+    how: Reopening, started_at: float, asked_at: float
+) -> None:
+    """A late object is of the attempt that it came in: its results are no former ones."""
+    again = reopen(replace(photo_in(S.FAILED), reason=NOT_ARRIVED), how, 2.0)
+    assert (again.attempt_started_at, again.asked_at) == (started_at, asked_at)
+
+
+@pytest.mark.parametrize("status", [S.QUEUED, S.UPLOADING])
+def test_new_url_outdates_the_end_of_waiting(status: PhotoStatus) -> None:
+    photo = photo_in(status)
+    end = PhotoChange("ph_0", S.FAILED, reason=NOT_ARRIVED, asked_before=5.0)
+    assert decide(photo, end, is_processed=False)[0] is Outcome.APPLIED
+    for asked_at in (5.0, 6.0):
+        asked = replace(photo, asked_at=asked_at)
+        assert decide(asked, end, is_processed=False) == (Outcome.LATE, ())
 
 
 @pytest.mark.parametrize(
@@ -168,11 +216,10 @@ class JobMachine(RuleBasedStateMachine):
             self.now,
         )
         assert changed.job.version == self.job.version + 1
-        assert list(changed.steps) == steps
         assert changed.has_ended is (not was_ended and changed.job.status in JOB_ENDS)
         self.ends += changed.has_ended
         self.job = changed.job
-        self.photos[index] = changed.photos[self.photos[index].photo_id]
+        self.photos[index] = steps[-1]
         self.walks[index] += [photo.status for photo in steps]
 
     @rule(
@@ -209,6 +256,8 @@ class JobMachine(RuleBasedStateMachine):
     @invariant()
     def counts_are_those_of_the_photos(self) -> None:
         assert self.job.counts == PhotoCounts.of(photo.status for photo in self.photos)
+        over = [photo for photo in self.photos if photo.status not in TAKES_PARTS]
+        assert self.job.sent_bytes == sum(photo.size for photo in over)
 
     @invariant()
     def job_has_ended_exactly_when_its_photos_have(self) -> None:

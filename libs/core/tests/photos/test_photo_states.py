@@ -82,6 +82,7 @@ def test_a_new_attempt_begins_in_an_open_state() -> None:
     assert {how: REOPENED[how] for how in Reopening} == {
         Reopening.RETRY: S.QUEUED,
         Reopening.REPROCESS: S.PROCESSING,
+        Reopening.ARRIVED: S.PROCESSING,
     }
     assert not TERMINAL & set(REOPENED.values())
 
@@ -89,3 +90,10 @@ def test_a_new_attempt_begins_in_an_open_state() -> None:
 def test_error_of_an_ended_photo_names_its_status() -> None:
     error = photo_ended(S.CANCELLED)
     assert (error.reason, error.metadata) == ("PHOTO_ENDED", {"status": "CANCELLED"})
+    assert "cannot change any more" in error.message
+
+
+def test_error_of_a_failed_photo_says_that_it_can_be_retried() -> None:
+    message = photo_ended(S.FAILED).message
+    assert "retry it" in message
+    assert "cannot change" not in message

@@ -49,7 +49,8 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
     )
     app = OriginCheck(
         app,
-        options.origins,
+        # Its own by setting too: behind a proxy with TLS, requests name another scheme.
+        (*options.own_origins, *options.origins),
         is_keyless=options.is_keyless,
         loopback_names_only=options.loopback_names_only,
     )

@@ -12,12 +12,12 @@ from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_gateway.backends import GatewayBackends
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.metrics import GatewayMetrics
-from sluice_gateway.projection.announcing import Announcer
 from sluice_gateway.projection.log_source import LogSource
 from sluice_gateway.projection.projector import Projector
 from sluice_gateway.projection.sweeper import PhotoSweeper
-from sluice_gateway.settings import GROUP, sweep_options
+from sluice_gateway.settings import sweep_options
 
 
 class Work(Protocol):
@@ -70,8 +70,9 @@ def background_work(
         case Events.KAFKA:
             from sluice_gateway.projection.kafka_source import event_consumer
 
-            kafka, drain = settings.to_kafka_options(), settings.drain_seconds * 0.8
-            work.append(event_consumer(kafka, GROUP, projector, metrics.consumer, drain))
+            kafka, group = settings.to_kafka_options(), settings.gateway.group
+            drain = settings.drain_seconds * 0.8
+            work.append(event_consumer(kafka, group, projector, metrics.consumer, drain))
         case Events.OFF:
             pass
     return work

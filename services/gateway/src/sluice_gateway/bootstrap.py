@@ -25,18 +25,21 @@ from sluice_gateway.auth.key_file import SigningKeys, open_signing_keys
 from sluice_gateway.auth.passwords import Passwords
 from sluice_gateway.auth.sessions import Sessions
 from sluice_gateway.backends import GatewayBackends
+from sluice_gateway.backlogs import measuring
 from sluice_gateway.deps import GatewayDeps
 from sluice_gateway.housekeeping import purging
 from sluice_gateway.http.authentication import Authentication, KeylessAuthenticator
 from sluice_gateway.http.operations import Readiness
-from sluice_gateway.jobs.announcements import Announcements
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.jobs.idempotency import RepeatableRequests
 from sluice_gateway.jobs.limits import UserLimits
 from sluice_gateway.jobs.multiparts import Multiparts
-from sluice_gateway.jobs.ports import NoPressure, Reprocessing
+from sluice_gateway.jobs.ports import Reprocessing
+from sluice_gateway.jobs.pressure import BackPressure
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import ObjectUrls
 from sluice_gateway.live.hub import LiveHub
+from sluice_gateway.live.looking import looking
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.progress import ProgressBatches
@@ -44,16 +47,19 @@ from sluice_gateway.live.sessions import Sessions as LiveSessions
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.topics import CatalogueTopics
-from sluice_gateway.settings import keys_file, photo_options, rotation_policy
+from sluice_gateway.settings import keys_file, photo_options, pressure_limits, rotation_policy
 from sluice_gateway.tus.headers import PREFIX
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoHooks:
-    """What becomes of objects. They are processed elsewhere, perhaps in another process."""
+    """What becomes of objects. They are processed elsewhere, perhaps in another process.
+
+    reprocessing: None where no processor follows the events.
+    """
 
     object_created: ObjectCreated
-    reprocessing: Reprocessing
+    reprocessing: Reprocessing | None
 
 
 @asynccontextmanager
@@ -86,7 +92,10 @@ async def open_gateway(
                     settings.auth, metrics.registry, allow_insecure=settings.allow_insecure
                 )
             )
-            yield _deps(authenticator, metrics, options, is_ready, backends, photos)
+            deps = _deps(authenticator, metrics, options, is_ready, backends, photos)
+            assert deps.hub is not None
+            await enter(looking(deps.hub))
+            yield deps
             return
         policy = rotation_policy(settings)
         keys = await enter(open_signing_keys(keys_file(settings), policy, metrics.accounts))
@@ -100,6 +109,8 @@ async def open_gateway(
             verifier = KeylessAuthenticator(verifier)
         accounts = await enter(_open_accounts(options, catalogue, buckets, keys, terms, metrics))
         deps = _deps(verifier, metrics, options, is_ready, backends, photos)
+        assert deps.hub is not None
+        await enter(looking(deps.hub))
         yield replace(deps, accounts=accounts, keys=keys, terms=terms)
 
 
@@ -117,7 +128,8 @@ async def _open_photos(
     assert objects is not None, "photos need a store"
     limits = photo_options(settings, tus_path=PREFIX)
     progress = ProgressBatches(live, metrics.live)
-    async with asyncio.TaskGroup() as group:
+    pressure = BackPressure(pressure_limits(settings), catalogue, metrics.pressure)
+    async with measuring(settings, pressure), asyncio.TaskGroup() as group:
         flushing = group.create_task(progress.run(), name="progress")
         try:
             yield PhotoServices(
@@ -128,7 +140,7 @@ async def _open_photos(
                 object_created=hooks.object_created,
                 reprocessing=hooks.reprocessing,
                 updates=live,
-                announcements=Announcements(live),
+                announcer=Announcer(catalogue, live),
                 progress=progress,
                 limits=UserLimits(
                     buckets,
@@ -136,7 +148,7 @@ async def _open_photos(
                     jobs_per_minute=limits.jobs_per_minute,
                     progress_per_second=limits.progress_per_second,
                 ),
-                pressure=NoPressure(),
+                pressure=pressure,
                 repeatable=RepeatableRequests(catalogue, limits),
                 metrics=metrics.jobs,
                 options=limits,

@@ -89,8 +89,8 @@ class LiveMetrics(Instruments):
         )
 
 
-class ProjectionMetrics(Instruments):
-    """Ends of photos, by the names that existing dashboards ask for, and the work behind them."""
+class PhotoMetrics(Instruments):
+    """Ends of photos, by the names that existing dashboards ask for."""
 
     def __init__(self, registry: Registry | None = None) -> None:
         super().__init__(registry)
@@ -100,6 +100,28 @@ class ProjectionMetrics(Instruments):
         )
         self.failed = Counter(
             "photo_failed", "Photos that failed, by reason", ("reason",), registry=r
+        )
+        # The dashboards of other stacks know the same counts by other names.
+        self.upload_completed = Counter(
+            "upload_photo_completed", "The same as photo_completed", registry=r
+        )
+        self.upload_failed = Counter(
+            "upload_photo_failed", "The same as photo_failed", ("reason",), registry=r
+        )
+
+
+class ProjectionMetrics(Instruments):
+    """Metrics of the projector and the sweeper."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.ends = r.group(PhotoMetrics)
+        self.duration = Histogram(
+            "upload_processing_duration",
+            "Seconds from the arrival of a photo to its processing",
+            buckets=SLOW_SECONDS,
+            registry=r,
         )
         self.changes = Counter(
             "sluice_gateway_photo_changes",
@@ -132,10 +154,31 @@ class JobMetrics(Instruments):
     def __init__(self, registry: Registry | None = None) -> None:
         super().__init__(registry)
         r = self.registry
+        self.ends = r.group(PhotoMetrics)
         self.created = Counter("upload_job_created", "Upload jobs created", registry=r)
         self.photos = Counter("sluice_gateway_photos", "Photos of the created jobs", registry=r)
         self.deferred = Counter(
             "sluice_gateway_jobs_deferred", "New jobs refused under back-pressure", registry=r
+        )
+
+
+class PressureMetrics(Instruments):
+    """Work that waits behind the gateway, by names that existing dashboards ask for too."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.backlog = Gauge(
+            "sluice_gateway_backlog",
+            "What waits: photos, events, messages, and seconds for a database connection",
+            ("backlog",),
+            registry=r,
+        )
+        self.in_flight = Gauge(
+            "upload_inflight_gauge", "Photos that have not ended, of all users", registry=r
+        )
+        self.sqs_lag = Gauge(
+            "sqs_lag_gauge", "Messages in the queue of store notifications", registry=r
         )
 
 
@@ -154,3 +197,4 @@ class GatewayMetrics(Instruments):
         self.consumer = r.group(ConsumerMetrics)
         self.live = r.group(LiveMetrics)
         self.projection = r.group(ProjectionMetrics)
+        self.pressure = r.group(PressureMetrics)

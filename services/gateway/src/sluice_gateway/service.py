@@ -17,10 +17,8 @@ from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
-from sluice_core.combinations import CatalogueKind
+from sluice_core.combinations import CatalogueKind, Events
 from sluice_core.configuration import ConfigurationError
-from sluice_core.errors import Unimplemented
-from sluice_core.photos.model import Photo
 from sluice_gateway.app import build_app
 from sluice_gateway.backends import GatewayBackends, open_live_updates
 from sluice_gateway.background import background_work, projector_of, working
@@ -29,6 +27,7 @@ from sluice_gateway.http.server import bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options, http_options
+from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
@@ -56,6 +55,13 @@ def check_settings(settings: SluiceSettings) -> None:
         raise ConfigurationError(
             f"{combination.name!r} has no catalogue, in which a gateway keeps users and photos; "
             "set SLUICE_CATALOGUE"
+        )
+    options = gateway_options(settings, settings.gateway_address)
+    if combination.standalone_only and (options.is_keyless or not options.has_accounts):
+        raise ConfigurationError(
+            f"{combination.name!r} keeps everything in one process, photos and their objects too: "
+            "use `sluice serve`, which has the gateway. A separate one can only issue tokens for "
+            "it: then set SLUICE_AUTH__MODE=jwt, and SLUICE_AUTH__ISSUER to its URL"
         )
 
 
@@ -98,18 +104,29 @@ async def _main(
             # Otherwise one process has the objects, and the photos with them: `sluice serve`.
             objects = await enter(open_objects(settings, metrics.s3))
             backends = replace(backends, objects=objects)
-            hooks = PhotoHooks(PhotoAdopter(catalogue, objects), _refuse_reprocessing)
+            projector = projector_of(backends, metrics)
+            has_events = settings.events is not Events.OFF
+            hooks = PhotoHooks(
+                PhotoAdopter(catalogue, objects),
+                projector.look_at if has_events else None,
+            )
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         hub = deps.hub
         assert hub is not None, "open_gateway opens one"
         if hooks is not None:
             # Nothing is published in this process, so the projector is not woken.
-            projector, wake = projector_of(backends, metrics), asyncio.Event()
+            wake = asyncio.Event()
             created = hooks.object_created
             work = background_work(settings, backends, projector, metrics, wake, created)
             await enter(working(work, stop))
         uploads = open_tus(
-            deps.authentication, settings.intake_server, settings.repository_server, settings.tls
+            deps.authentication,
+            settings.intake_server,
+            settings.repository_server,
+            settings.tls,
+            # Without keys the services take every caller for the local one.
+            TusOptions(local_only=options.is_keyless),
+            None if hooks is None else catalogue,
         )
         deps = replace(deps, tus=await enter(uploads))
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
@@ -123,14 +140,3 @@ async def _main(
         finally:
             # First the probes learn it, so that no new requests arrive during the drain.
             ready.clear()
-
-
-async def _refuse_reprocessing(photo: Photo) -> None:
-    """Raise `Unimplemented`: no request to the processors of other processes exists yet.
-
-    The sweeper lets the photo fail again.
-    """
-    raise Unimplemented(
-        "REPROCESSING_DISABLED",
-        "This server cannot have a photo processed again; upload it in a new job.",
-    )

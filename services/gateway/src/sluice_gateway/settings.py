@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
@@ -13,13 +14,12 @@ from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
 from sluice_gateway.http.connections import Connections
 from sluice_gateway.http.server import HttpOptions
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.jobs.pressure import PressureLimits
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.sweeper import SweepOptions
 
 _DAY_SECONDS = 24 * 3600.0
 DEFAULT_AUDIENCE = "sluice"
-GROUP = "gateway"
-"""Consumer group of the projector."""
 PUBLISH_SECONDS = 600.0
 """Twice as long as verifiers keep the keys."""
 
@@ -41,7 +41,8 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         # Tokens of this gateway are of use where the gRPC services accept them.
         has_accounts=is_keyless or auth.issuer == issuer,
         is_keyless=is_keyless,
-        loopback_names_only=is_keyless and address.is_loopback,
+        # In a container it listens on all addresses, and its port is published on loopback.
+        loopback_names_only=is_keyless and (address.is_loopback or _is_loopback_url(issuer)),
         is_https=issuer.startswith("https://"),
         origins=gateway.origins,
         own_origins=_own_origins(issuer, address),
@@ -58,6 +59,11 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         home_prefix=f"{gateway.environment}/",
         home_bucket=settings.bucket,
     )
+
+
+def _is_loopback_url(url: str) -> bool:
+    parts = urlsplit(url)
+    return Address(parts.hostname or "", parts.port or 0).is_loopback
 
 
 def http_options(options: GatewayOptions) -> HttpOptions:
@@ -102,6 +108,19 @@ def photo_options(settings: SluiceSettings, *, tus_path: str = "") -> PhotoOptio
         upload_url_seconds=gateway.upload_url_seconds,
         download_url_seconds=gateway.download_url_seconds,
         tus_path=tus_path,
+        claim_seconds=gateway.claim_seconds,
+    )
+
+
+def pressure_limits(settings: SluiceSettings) -> PressureLimits:
+    """Return what may wait before new jobs are refused."""
+    gateway = settings.gateway
+    return PressureLimits(
+        photos=gateway.max_waiting_photos,
+        events=gateway.max_waiting_events,
+        messages=gateway.max_waiting_messages,
+        database_seconds=gateway.max_database_wait_seconds,
+        retry_seconds=gateway.pressure_retry_seconds,
     )
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
+from starlette.datastructures import Headers
 
-from sluice_core.errors import Unavailable
+from sluice_core.errors import Unavailable, Unimplemented
+from sluice_core.objects.marks import marked_trace
+from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.catalogue import DrivePolicy
+from sluice_core.ports.quotas import Quota
 from sluice_core.uploads.model import MIB
 from sluice_gateway.auth.homes import HOME_DRIVE
 from sluice_gateway.jobs.options import PhotoOptions
+from sluice_gateway.tus.headers import upload_length, upload_metadata
 from support.photo_gateway import (
     BUCKET,
     TENANT,
@@ -23,6 +29,7 @@ from support.photo_gateway import (
 )
 
 PATH = "/commands/upload-jobs"
+QUOTAS = [Quota(max_bytes=100), Quota(max_nodes=2)]
 
 
 async def test_job_is_created_with_signed_urls(photos: PhotoGateway) -> None:
@@ -54,6 +61,17 @@ async def test_job_is_created_with_signed_urls(photos: PhotoGateway) -> None:
     (update,) = await photos.latest(answer["jobId"])
     assert update.status == "QUEUED"
     assert photos.metrics.jobs.created._value.get() == 1
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB], ids=["put", "multipart"])
+async def test_unsigned_job_is_not_created(photos: PhotoGateway, size: int) -> None:
+    """A store that cannot sign is known before the job is there, for which nobody has a URL."""
+    unsigned = Unimplemented("PRESIGN_UNSUPPORTED", "This store signs no URLs.")
+    photos.objects.presign_put = AsyncMock(side_effect=unsigned)  # type: ignore[method-assign]
+    refused = await photos.post(PATH, {"files": [jpeg(size=size)]})
+    assert reason_of(refused) == (501, "PRESIGN_UNSUPPORTED")
+    assert (await photos.get("/queries/upload-jobs")).json()["items"] == []
+    assert await photos.events() == []
 
 
 async def test_signed_put_takes_exactly_the_photo(photos: PhotoGateway) -> None:
@@ -165,7 +183,11 @@ async def test_tus_jobs_name_where_uploads_begin(tmp_path: Path) -> None:
     async with photo_gateway(tmp_path, options) as photos:
         response = await photos.post(PATH, {"files": [jpeg()], "strategy": "tus"})
         (item,) = response.json()["items"]
-        assert (item["method"], item["presignedUrl"], item["headers"]) == ("POST", "/files", {})
+        assert (item["method"], item["presignedUrl"]) == ("POST", "/files")
+        headers = Headers(item["headers"])
+        assert headers["tus-resumable"] == "1.0.0"
+        assert upload_length(headers) == jpeg()["bytes"]
+        assert upload_metadata(headers)["photoId"] == item["photoId"]
 
 
 async def test_token_without_the_scope_is_refused(photos: PhotoGateway) -> None:
@@ -209,3 +231,56 @@ async def test_back_pressure_defers_new_jobs_only(photos: PhotoGateway) -> None:
     renewed = await photos.post(f"/commands/upload/{item['photoId']}/renew")
     assert renewed.status_code == 200
     assert await photos.put(renewed.json(), b"x" * 10) == 200
+
+
+async def test_job_beyond_the_quota_is_refused(photos: PhotoGateway) -> None:
+    """The store would take the photos nevertheless, so this is the moment to say it."""
+    # Makes the drive.
+    await photos.post(f"/commands/upload-jobs/{(await photos.create(10))['jobId']}/cancel")
+    await photos.catalogue.set_quota(TENANT, HOME_DRIVE, Quota(max_bytes=100))
+    refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 41)]})
+    assert reason_of(refused) == (507, "QUOTA_EXCEEDED")
+    assert refused.json()["metadata"]["requested"] == "101"
+    accepted = await photos.post(PATH, {"files": [jpeg("a.jpg", 60), jpeg("b.jpg", 40)]})
+    assert accepted.status_code == 201
+    await photos.post(f"/commands/upload-jobs/{accepted.json()['jobId']}/cancel")
+    await photos.catalogue.set_quota(TENANT, "", Quota(max_nodes=1))
+    refused = await photos.post(PATH, {"files": [jpeg("a.jpg", 1), jpeg("b.jpg", 1)]})
+    assert refused.json()["metadata"]["scope"] == "tenant"
+
+
+@pytest.mark.parametrize("drive", ["", HOME_DRIVE], ids=["tenant", "drive"])
+@pytest.mark.parametrize("quota", QUOTAS, ids=["bytes", "nodes"])
+async def test_open_jobs_hold_their_room(photos: PhotoGateway, drive: str, quota: Quota) -> None:
+    """Jobs that fit one by one do not fit together; each gives its room back when it ends."""
+    await photos.post(f"/commands/upload-jobs/{(await photos.create(10))['jobId']}/cancel")
+    await photos.catalogue.set_quota(TENANT, drive, quota)
+    body = {"files": [jpeg("a.jpg", 30), jpeg("b.jpg", 30)]}
+    first = await photos.post(PATH, body)
+    assert first.status_code == 201, first.text
+    assert reason_of(await photos.post(PATH, body)) == (507, "QUOTA_EXCEEDED")
+    await photos.post(f"/commands/upload-jobs/{first.json()['jobId']}/cancel")
+    second = await photos.post(PATH, body)
+    assert second.status_code == 201, second.text
+    # What has arrived is usage, and not counted twice.
+    sent, _ = (item["photoId"] for item in second.json()["items"])
+    await photos.arrive(sent, is_processed=True)
+    await photos.catalogue.change_photos([PhotoChange(sent, PhotoStatus.PROCESSING)])
+    assert reason_of(await photos.post(PATH, {"files": [jpeg("c.jpg", 41)]})) == (
+        507,
+        "QUOTA_EXCEEDED",
+    )
+    if quota.max_bytes:
+        assert (await photos.post(PATH, {"files": [jpeg("c.jpg", 40)]})).status_code == 201
+
+
+async def test_signed_put_carries_the_trace_of_the_job(photos: PhotoGateway) -> None:
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    response = await photos.post(PATH, {"files": [jpeg("a.jpg", 10)]}, traceparent=trace)
+    (item,) = response.json()["items"]
+    assert response.headers["x-trace-id"] == "ab" * 16
+    assert await photos.put(item, bytes(10)) == 200
+    photo = await photos.photo(item["photoId"])
+    info = await photos.objects.head(photo.object)
+    assert info is not None
+    assert marked_trace(info.metadata).startswith(f"00-{'ab' * 16}-")

@@ -74,6 +74,10 @@ async def test_resume_sends_no_part_again(photos: PhotoGateway) -> None:
     again = (await ask(photos, photo_id, {"uploadId": first["uploadId"]})).json()
     assert [part["partNumber"] for part in again["stored"]] == [2]
     assert [part["partNumber"] for part in again["parts"]] == [1, 3]
+    # Nobody reported progress, or the reports are lost: what the store has counts.
+    job_id = (await photos.photo(photo_id)).job_id
+    view = (await photos.get(f"/queries/upload-jobs/{job_id}")).json()
+    assert (view["bytesSent"], view["photos"][0]["progress"]) == (8 * MIB, 49)
     await send(photos, again["parts"])
     assert (await finalize(photos, photo_id)).status_code == 200
 
@@ -115,12 +119,13 @@ async def test_intent_precedes_the_multipart(photos: PhotoGateway) -> None:
     assert intent.object == (await photos.photo(photo_id)).object
 
 
-async def test_adoption_drops_the_intent(photos: PhotoGateway) -> None:
+async def test_adoption_leaves_the_intents_to_the_sweeper(photos: PhotoGateway) -> None:
+    """Those of former attempts name multiparts that may be open."""
     photo_id = await begin(photos)
     await send_all(photos, photo_id)
     await finalize(photos, photo_id)
     await photos.arrive(photo_id)
-    assert list(await photos.catalogue.stale_intents(1e12, 10)) == []
+    assert len(await photos.catalogue.stale_intents(1e12, 10)) == 1
 
 
 async def test_finalize_names_missing_parts(photos: PhotoGateway) -> None:
@@ -217,6 +222,9 @@ async def test_swept_multipart_fails_the_photo(photos: PhotoGateway, command: st
     assert reason_of(response) == (409, "UPLOAD_EXPIRED")
     failed = await photos.photo(photo_id)
     assert (failed.status, failed.reason) == (PhotoStatus.FAILED, "UPLOAD_EXPIRED")
+    failures = photos.metrics.registry.get_sample_value
+    assert failures("photo_failed_total", {"reason": "UPLOAD_EXPIRED"}) == 1
+    assert failures("upload_photo_failed_total", {"reason": "UPLOAD_EXPIRED"}) == 1
     retried = (await photos.post(f"/commands/upload/{photo_id}/retry")).json()
     assert retried["multipart"]["uploadId"] == f"{photo_id}-2"
     stale = {"uploadId": f"{photo_id}-1"}
@@ -248,6 +256,16 @@ async def test_finalize_confirms_a_put(photos: PhotoGateway) -> None:
     assert photo.status is PhotoStatus.PROCESSING
     # The store's own notification, and that of finalize.
     assert photos.environment.created == [photo.object, photo.object]
+
+
+async def test_finalize_notifies_of_no_known_object(photos: PhotoGateway) -> None:
+    """The photo has a node, and another notification would have it read within the request."""
+    (item,) = (await photos.create(10))["items"]
+    await photos.put(item, b"x" * 10)
+    photo = await photos.arrive(item["photoId"])
+    assert (await finalize(photos, photo.photo_id)).json()["status"] == "PROCESSING"
+    # Only the store's own.
+    assert photos.environment.created == [photo.object]
 
 
 async def test_photo_without_finalize_is_processed(photos: PhotoGateway) -> None:

@@ -8,6 +8,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from sluice_core.errors import Unavailable
+from sluice_core.photos.states import PhotoStatus
 from sluice_core.uploads.model import MIB
 from sluice_gateway.jobs.options import PhotoOptions
 from support.photo_gateway import PhotoGateway, photo_gateway, reason_of
@@ -36,8 +38,27 @@ async def test_progress_is_shown_in_the_job(photos: PhotoGateway) -> None:
     assert (view["uploadingCount"], view["queuedCount"]) == (1, 1)
     assert [photo["progress"] for photo in view["photos"]] == [50, 0]
     assert [photo["status"] for photo in view["photos"]] == ["UPLOADING", "QUEUED"]
-    # Not in the catalogue: ticks are no events.
-    assert "PhotoUploadStarted" not in await photos.events()
+    # A list of jobs has no progress, and says the same.
+    (listed,) = (await photos.get("/queries/upload-jobs")).json()["items"]
+    assert {name: view[name] for name in listed} == listed
+    # Ticks are no events; the first one is the start.
+    for sent in (60, 70):
+        assert (await photos.post(PATH, report(first, sent))).json()["accepted"] == 1
+    assert (await photos.events()).count("PhotoUploadStarted") == 1
+
+
+async def test_progress_is_taken_without_the_catalogue(photos: PhotoGateway) -> None:
+    """The start is recorded by a later report; this one is shown all the same."""
+    (item,) = (await photos.create(100))["items"]
+    down = Unavailable("CATALOGUE_UNAVAILABLE", "The catalogue does not answer; try again.")
+    change_photos = photos.catalogue.change_photos
+    photos.catalogue.change_photos = AsyncMock(side_effect=down)  # type: ignore[method-assign]
+    assert (await photos.post(PATH, report(item["photoId"], 50))).json()["accepted"] == 1
+    assert await sent_of(photos, item["photoId"]) == 50
+    photos.catalogue.change_photos = change_photos  # type: ignore[method-assign]
+    await photos.post(PATH, report(item["photoId"], 60))
+    assert (await photos.photo(item["photoId"])).status is PhotoStatus.UPLOADING
+    assert await sent_of(photos, item["photoId"]) == 60
 
 
 async def test_progress_never_goes_back(photos: PhotoGateway) -> None:

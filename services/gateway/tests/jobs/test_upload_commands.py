@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import AsyncMock
 
 import pytest
 
-from sluice_core.errors import Unavailable
+from sluice_core.access.principal import Principal
+from sluice_core.access.scopes import Scope
+from sluice_core.errors import Unavailable, Unimplemented
 from sluice_core.photos.changes import PhotoChange
+from sluice_core.photos.model import Owner
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.uploads.model import MIB
+from sluice_gateway.jobs import upload_states
+from sluice_gateway.jobs.callers import Caller
+from sluice_gateway.jobs.reprocess import reprocess_photo
+from sluice_gateway.jobs.updates import job_update
+from support.commits import TENANT
 from support.photo_gateway import PhotoGateway, reason_of
 
 
@@ -28,6 +37,21 @@ async def test_renewed_url_is_of_the_same_photo(photos: PhotoGateway) -> None:
     await photos.post(f"/commands/upload/{item['photoId']}/cancel")
     response = await photos.post(f"/commands/upload/{item['photoId']}/renew")
     assert reason_of(response) == (409, "PHOTO_ENDED")
+
+
+@pytest.mark.parametrize(("command", "size"), [("renew", 10), ("parts", 9 * MIB)])
+async def test_new_urls_give_a_photo_its_whole_time(
+    photos: PhotoGateway, monkeypatch: pytest.MonkeyPatch, command: str, size: int
+) -> None:
+    """Not those of the next minutes, which are no reason to write."""
+    (item,) = (await photos.create(size))["items"]
+    path = f"/commands/upload/{item['photoId']}/{command}"
+    first = await photos.photo(item["photoId"])
+    await photos.post(path)
+    assert (await photos.photo(first.photo_id)).asked_at == first.asked_at
+    monkeypatch.setattr(upload_states, "_AWAITED_SECONDS", 0.0)
+    assert (await photos.post(path)).status_code == 200
+    assert (await photos.photo(first.photo_id)).asked_at > first.asked_at
 
 
 async def test_failed_photo_is_sent_again(photos: PhotoGateway) -> None:
@@ -70,6 +94,40 @@ async def test_arrived_photo_is_not_sent_again(photos: PhotoGateway) -> None:
     # The request of a call that was killed may be lost: a repeat requests it again.
     await photos.post(f"/commands/photos/{photo_id}/reprocess")
     assert photos.environment.reprocessed == [photo_id] * 2
+
+
+async def test_reprocess_needs_a_processor_that_can_be_asked(photos: PhotoGateway) -> None:
+    """Without events the photo stays FAILED: nothing would ever end its next attempt."""
+    (item,) = (await photos.create(10))["items"]
+    await photos.arrive(item["photoId"])
+    await fail(photos, item["photoId"])
+    deaf = replace(photos.services, reprocessing=None)
+    caller = Caller(Principal(TENANT, "ann", frozenset({Scope.PHOTOS_WRITE})), "", "")
+    with pytest.raises(Unimplemented, match="REPROCESSING_DISABLED"):
+        await reprocess_photo(deaf, caller, item["photoId"])
+    assert (await photos.photo(item["photoId"])).status is PhotoStatus.FAILED
+
+
+async def test_command_announces_the_bytes_of_its_job(photos: PhotoGateway) -> None:
+    """The same as the projector does at the same version: of two equal ones the first stays."""
+    job = await photos.create(10, 20)
+    await photos.post(f"/commands/upload/{job['items'][0]['photoId']}/cancel")
+    found = await photos.catalogue.job_with_photos(Owner(TENANT, "ann"), job["jobId"])
+    (update,) = await photos.latest(job["jobId"])
+    assert update == job_update(found.job)
+    assert (update.bytes_sent, update.bytes_total) == (10, 30)
+
+
+async def test_photo_whose_object_was_deleted_needs_a_new_job(photos: PhotoGateway) -> None:
+    """Neither command refers to the other one."""
+    (item,) = (await photos.create(10))["items"]
+    photo_id = item["photoId"]
+    await photos.arrive(photo_id)
+    await fail(photos, photo_id)
+    photo = await photos.photo(photo_id)
+    await photos.catalogue.delete_node(photo.owner.tenant, photo.node_id)
+    for path in (f"/commands/upload/{photo_id}/retry", f"/commands/photos/{photo_id}/reprocess"):
+        assert reason_of(await photos.post(path)) == (409, "OBJECT_DELETED")
 
 
 async def test_missing_object_is_not_reprocessed(photos: PhotoGateway) -> None:

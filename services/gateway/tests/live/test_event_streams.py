@@ -127,6 +127,7 @@ async def test_progress_is_in_the_snapshot_and_in_changes(jobs: JobTable) -> Non
         ("secret", "ann", None, 404, "JOB_NOT_FOUND"),
         ("missing", "ann", None, 404, "JOB_NOT_FOUND"),
         ("job-1", "no letters", None, 401, "BAD_TOKEN"),
+        ("job-1", "ann\r\nAuthorization: Bearer bob", None, 401, "AMBIGUOUS_CREDENTIALS"),
         ("job-1", "ann", "x", 400, "BAD_SEQUENCE"),
         ("job-1", "ann", "-1", 400, "BAD_SEQUENCE"),
     ],
@@ -211,3 +212,13 @@ async def test_stream_ends_with_its_token_after_a_warning(jobs: JobTable) -> Non
             kind, data, _ = await events.next_event()
             assert (kind, data["reason"]) == ("error", "TOKEN_EXPIRED")
             assert await events.rest() == b""
+
+
+async def test_stream_ends_with_the_key_of_its_token(jobs: JobTable) -> None:
+    async with running_gateway(jobs=jobs) as gateway, event_stream(gateway) as events:
+        await snapshot_of(events)
+        gateway.users.is_key_withdrawn = True
+        await gateway.publish(photo_update("p1", "UPLOADING", version=2))
+        kind, data, _ = await events.next_event()
+        assert (kind, data["reason"]) == ("error", "TOKEN_EXPIRED")
+        assert await events.rest() == b""

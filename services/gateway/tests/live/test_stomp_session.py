@@ -46,7 +46,7 @@ def test_connect_asks_for_authentication(driven: DrivenSession, command: str, na
     frame = replace(connect_frame((name, "Bearer x")), command=command)
     assert driven.ask(frame) == Connect("Bearer x", None)
     assert driven.received() == []
-    driven.session.accept(ANN, driven.now)
+    driven.accept(ANN)
     (answer,) = driven.received()
     assert answer.command == "CONNECTED"
     assert answer.header("version") == "1.2"
@@ -61,7 +61,7 @@ def test_nothing_is_read_before_the_answer(driven: DrivenSession) -> None:
     """A client may send SUBSCRIBE right behind CONNECT; it waits for the authentication."""
     assert isinstance(driven.ask(connect_frame(), subscribe_frame("/topic/job/j")), Connect)
     assert driven.session.next_request(driven.now) is None
-    driven.session.accept(ANN, driven.now)
+    driven.accept(ANN)
     assert isinstance(driven.session.next_request(driven.now), Subscribe)
 
 
@@ -114,7 +114,7 @@ def test_refused_credentials_end_the_session(driven: DrivenSession) -> None:
     assert driven.error().header("message") == "BAD_TOKEN"
     assert driven.session.close is not None
     assert driven.session.close.code == CloseCode.POLICY_VIOLATION
-    driven.session.accept(ANN, driven.now)
+    driven.accept(ANN)
     assert driven.received() == []
 
 
@@ -132,7 +132,7 @@ def test_slow_authentication_counts_as_connecting(driven: DrivenSession) -> None
     driven.ask(connect_frame())
     driven.advance_to_next()
     assert driven.error().header("message") == "CONNECT_TIMEOUT"
-    driven.session.accept(ANN, driven.now)
+    driven.accept(ANN)
     assert driven.received() == []
 
 

@@ -110,7 +110,17 @@ def test_late_subscriber_hears_of_the_tokens_end_too(driven: DrivenSession) -> N
 
 def test_token_that_ended_before_connect_ends_it(driven: DrivenSession) -> None:
     driven.ask(connect_frame())
-    driven.session.accept(expiring(driven, -1.0), driven.now)
+    driven.accept(expiring(driven, -1.0))
+    assert driven.error().header("message") == "TOKEN_EXPIRED"
+
+
+def test_withdrawn_key_ends_the_session(driven: DrivenSession) -> None:
+    """Whoever stole a key could sign a token for years; noticed within a minute."""
+    driven.connect(expiring(driven, 1e9))
+    driven.advance(60.0)
+    assert driven.session.close is None
+    driven.is_key_withdrawn = True
+    assert driven.advance_to_next() <= 60.0
     assert driven.error().header("message") == "TOKEN_EXPIRED"
 
 

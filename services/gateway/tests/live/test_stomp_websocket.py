@@ -141,6 +141,12 @@ async def test_bad_token_is_refused_by_an_error_frame() -> None:
         assert (code, reason) == (CloseCode.POLICY_VIOLATION, "BAD_TOKEN")
 
 
+async def test_two_tokens_are_refused() -> None:
+    async with running_gateway() as gateway, stomp_client(gateway) as client:
+        answer = await client.connect("ann", ("authorization", "Bearer bob"))
+        assert answer.header("message") == "AMBIGUOUS_CREDENTIALS"
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://photos.example.evil"])
 async def test_foreign_origin_is_refused(origin: str) -> None:
     async with running_gateway() as gateway:

@@ -146,3 +146,12 @@ async def test_wrong_methods_name_the_right_ones(phone: Phone) -> None:
         reply = await phone.get(path)
         assert (reply.status, reply.reason) == (405, "METHOD_NOT_ALLOWED")
         assert "POST" in reply.headers["allow"]
+
+
+async def test_allow_names_the_methods_of_all_routes(phone: Phone) -> None:
+    """Each method of a path may be a route of its own."""
+    reply = await phone.get("/commands/photos/ph_1/tags")
+    assert (reply.status, reply.headers["allow"]) == (405, "DELETE, POST")
+    reply = await phone.post("/queries/upload-jobs/job_1/events", {})
+    assert (reply.status, reply.reason) == (405, "METHOD_NOT_ALLOWED")
+    assert reply.headers["allow"] == "GET"

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
+from sluice_core.photos.ids import ID_PATTERN
 from support.photo_gateway import PhotoGateway, jpeg
 
 ROUTES = {
@@ -60,6 +61,31 @@ async def test_every_route_documents_its_errors(photos: PhotoGateway) -> None:
     parameters = document["paths"]["/commands/upload-jobs"]["post"]["parameters"]
     assert [one["name"] for one in parameters] == ["Idempotency-Key"]
     assert document["paths"]["/queries/photos"]["get"]["responses"].keys() == {"200", "default"}
+
+
+async def test_forms_are_documented(photos: PhotoGateway) -> None:
+    """What a request has to look like, as far as JSON Schema can say it."""
+    document = await document_of(photos)
+
+    def parameter(method: str, path: str, name: str) -> Any:
+        operation = document["paths"][path][method]
+        (found,) = (one for one in operation["parameters"] if one["name"] == name)
+        return found["schema"]
+
+    assert parameter("get", "/queries/photos/{photoId}", "photoId")["pattern"] == ID_PATTERN
+    assert parameter("get", "/queries/upload-jobs/{jobId}", "jobId")["pattern"] == ID_PATTERN
+    key = parameter("post", "/commands/upload-jobs", "Idempotency-Key")
+    assert (key["minLength"], key["maxLength"]) == (1, 255)
+    assert parameter("get", "/queries/photos", "tag")["maxLength"] == 64
+    assert "takenAt" in parameter("get", "/queries/photos", "sort")["pattern"]
+    labels = parameter("delete", "/commands/photos/{photoId}/tags", "tag")
+    assert labels["items"]["maxLength"] == 64
+    schemas = document["components"]["schemas"]
+    file = schemas["FileBody"]["properties"]
+    assert (file["filename"]["maxLength"], file["bytes"]["minimum"]) == (255, 1)
+    assert "image/heic" in file["mimeType"]["enum"]
+    assert "S3_PRESIGNED" in schemas["NewJobBody"]["properties"]["strategy"]["enum"]
+    assert schemas["TagsBody"]["properties"]["tags"]["items"]["maxLength"] == 64
 
 
 async def test_operation_ids_are_unique(photos: PhotoGateway) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_core.ports.catalogue import DrivePolicy
 from support.commits import BUCKET, DRIVE, TENANT
 from support.gateway import new_catalogue
+from support.photo_sweeps import SweptRoom
+from support.projection import Stage
 
 
 @pytest.fixture
@@ -19,3 +22,10 @@ async def catalogue(tmp_path: Path) -> AsyncIterator[SqlCatalogue]:
     async with open_catalogue(f"sqlite:///{await new_catalogue(tmp_path)}") as opened:
         await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
         yield opened
+
+
+@pytest.fixture
+async def room(catalogue: SqlCatalogue, tmp_path: Path) -> AsyncIterator[SweptRoom]:
+    async with FileObjectStore(tmp_path / "objects", fsync=False) as store:
+        await store.check(BUCKET)
+        yield SweptRoom(Stage(catalogue), store)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import pytest
 
 from sluice_backends.sql.catalogue import SqlCatalogue
 from sluice_core.errors import Unavailable
 from sluice_core.photos.counts import PhotoCounts
-from sluice_core.photos.states import PhotoStatus, Reopening
-from sluice_gateway.projection.announcing import Announcer
+from sluice_core.photos.states import NOT_ARRIVED, PhotoStatus, Reopening
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.projection.projector import Projector
 from support.commits import finished_upload
 from support.photo_jobs import ANN, change_photo, commit_object, create_photo, new_job
@@ -105,6 +106,45 @@ async def test_failure_of_a_former_attempt_is_no_news(stage: Stage) -> None:
     assert (await stage.photo(photo)).status is PhotoStatus.COMPLETED
 
 
+async def test_failure_of_a_second_attempt_counts_at_once(stage: Stage) -> None:
+    """Whatever changed about the photo after its object had failed: tags, a step before."""
+    photo = await create_photo(stage.catalogue)
+    await change_photo(stage.catalogue, photo, PhotoStatus.FAILED, reason="GONE")
+    await stage.catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+    await commit_object(stage.catalogue, photo)
+    await stage.record(photo, failed())
+    await change_photo(stage.catalogue, photo, PhotoStatus.PROCESSING)
+    await stage.catalogue.add_tags(ANN, photo.photo_id, ["a"])
+    await stage.project()
+    now = await stage.photo(photo)
+    assert (now.status, now.reason, now.attempt) == (PhotoStatus.FAILED, failed().reason, 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_any_order_of_news_suits_later_attempts(stage: Stage, seed: int) -> None:
+    """Photos that failed, and were sent again or arrived after all; with news of both attempts."""
+    rng = random.Random(seed)
+    names = [f"{number}.jpg" for number in range(len(FATES) * 2)]
+    photos = (await stage.catalogue.create_job(new_job(*names))).photos
+    fates = list(zip(photos, [*FATES, *FATES], strict=True))
+    for number, (photo, fate) in enumerate(fates):
+        reason = NOT_ARRIVED if number % 2 or fate == "none" else "GONE"
+        await change_photo(stage.catalogue, photo, PhotoStatus.FAILED, reason=reason)
+        if reason == "GONE" or fate.startswith("cancelled"):
+            await stage.catalogue.reopen_photo(ANN, photo.photo_id, Reopening.RETRY)
+        await befall(stage, photo, fate)
+    projector = stage.projector()
+    for news in any_order(await stage.news(), rng):
+        await projector.project_all([news])
+    for photo, fate in fates:
+        now = await stage.photo(photo)
+        expected = STATUS_AFTER[fate]
+        if fate in ("deleted", "lost", "none"):
+            expected = PhotoStatus.FAILED
+        assert now.status is expected, fate
+        assert await stage.is_live(photo) == (fate in ("processed", "failed", "stored")), fate
+
+
 async def test_failed_photo_names_the_reason_of_the_processor(stage: Stage) -> None:
     photo = await create_photo(stage.catalogue)
     await befall(stage, photo, "failed")
@@ -131,6 +171,20 @@ async def test_updates_that_nobody_takes_stop_nothing(stage: Stage) -> None:
     for news in await stage.news():
         await projector.project(news)
     assert (await stage.photo(photo)).status is PhotoStatus.COMPLETED
+
+
+async def test_change_of_a_photo_reads_no_other(stage: Stage) -> None:
+    """Of a job of a thousand, each change would read all."""
+    made = await stage.catalogue.create_job(new_job("a.jpg", "b.jpg", size=10))
+    photo, other = made.photos
+    await befall(stage, photo, "processed")
+    stage.catalogue.job_with_photos = AsyncMock()  # type: ignore[method-assign]
+    await stage.project()
+    stage.catalogue.job_with_photos.assert_not_awaited()
+    assert await stage.heard(other.photo_id) is None
+    job = await stage.heard(made.job.job_id)
+    assert job is not None
+    assert (job.status, job.bytes_sent, job.bytes_total) == ("IN_PROGRESS", 10, 20)
 
 
 async def test_node_without_a_photo_is_left_alone(stage: Stage) -> None:

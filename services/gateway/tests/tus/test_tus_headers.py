@@ -14,10 +14,11 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from sluice_core.errors import SluiceError
+from sluice_core.uploads.partial import CONCAT_KEY
 from sluice_gateway.tus import headers as tus_headers
 from sluice_gateway.tus.headers import Concat
 from sluice_gateway.tus.pieces import BodyBrokenOff, pieces
-from sluice_gateway.tus.targets import CONCAT_KEY, target_of
+from sluice_gateway.tus.targets import target_of
 
 _KEYS = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=","), min_size=1

@@ -357,3 +357,13 @@ async def test_lost_intake_is_unavailable(tmp_path: Path, backend: TusBackend) -
         reply = await TusClient(gateway, "ann").create(5)
         assert refused(reply) == (503, "INTAKE_UNAVAILABLE")
         assert "127.0.0.1" not in reply.content.decode()
+
+
+async def test_services_without_keys_take_no_users(tmp_path: Path, intake: Intake) -> None:
+    """They would take the uploads of every user for those of the local one."""
+    options = TusOptions(complete_seconds=0.0, local_only=True)
+    backend = TusBackend(intake.address, "127.0.0.1:1", options)
+    async with running_gateway(tmp_path, tus=backend) as gateway:
+        session = await gateway.register()
+        refused = await TusClient(gateway, session["token"]).create(5)
+        assert (refused.status, refused.reason) == (501, "TUS_NEEDS_KEYS")

@@ -6,18 +6,20 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice_backends.memory.ledger import MemoryLedger
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.uploads.checksums import crc32c
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.tus.options import TusOptions
 from sluice_intake.options import IntakeOptions
-from support.gateway import Gateway, TusBackend, running_gateway
+from support.gateway import Gateway, Reply, TusBackend, running_gateway
 from support.intake import Intake, TenantFromHeader, running_intake
 from support.tus import CutPatch, TusClient, checksum_of, finish
 from support.waiting import until
@@ -177,6 +179,37 @@ async def test_last_step_is_repeated_by_head(tus: TusClient, intake: Intake) -> 
     await intake.of("Bearer ann").send(path.removeprefix("/files/"), 0, b"hello")
     assert await tus.offset(path) == 5
     await assert_stored(intake, path, b"hello")
+
+
+async def test_upload_expires_a_day_after_its_last_byte(tmp_path: Path) -> None:
+    """By a clock that the test drives, as the sweeper of the repository ends uploads."""
+    now, day = [1_800_000_000.0], 24 * 3600.0
+    ledger = MemoryLedger(LedgerOptions(), lambda: now[0])
+
+    def expiry(reply: Reply) -> float:
+        return parsedate_to_datetime(reply.headers["upload-expires"]).timestamp()
+
+    async with running_intake(ledger=ledger) as intake:
+        backend = TusBackend(
+            intake.address, "127.0.0.1:1", authentication=Authentication(TenantFromHeader())
+        )
+        async with running_gateway(tmp_path, tus=backend) as gateway:
+            tus = TusClient(gateway, "ann")
+            created = await tus.create(10)
+            path = created.headers["location"]
+            assert expiry(created) == now[0] + day
+            now[0] += day - 1
+            patched = await tus.patch(path, 0, b"hello")
+            assert expiry(patched) == expiry(await tus.head(path)) == now[0] + day
+            now[0] += day - 1
+            assert await ledger.expire_due(10) == []
+            assert await tus.offset(path) == 5
+            now[0] += 2
+            assert await ledger.expire_due(10) == []  # it is only found, and gets some grace
+            now[0] += LedgerOptions().expiry_grace_seconds
+            assert len(await ledger.expire_due(10)) == 1
+            for gone in (await tus.head(path), await tus.patch(path, 5, b"world")):
+                assert gone.status == 410
 
 
 async def test_slow_body_ends_and_keeps_its_bytes(

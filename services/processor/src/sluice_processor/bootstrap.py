@@ -15,6 +15,9 @@ from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor
 from sluice_processor.nodes.lazy_images import lazy_images
 from sluice_processor.options import ProcessorOptions
+from sluice_processor.scanning.clamd import ClamdScanner
+from sluice_processor.scanning.command import CommandScanner
+from sluice_processor.scanning.port import Scanner
 
 
 @asynccontextmanager
@@ -42,4 +45,13 @@ async def open_processor(
                 images = await stack.enter_async_context(ImageWorkers(options.images))
             except ChildNotStarted as error:
                 raise ConfigurationError(f"SLUICE_PROCESSOR__WORKERS: {error}") from error
-        yield NodeProcessor(ProcessorDeps(catalogue, objects, images, metrics, options))
+        scanner = _scanner_of(options)
+        yield NodeProcessor(ProcessorDeps(catalogue, objects, images, metrics, options, scanner))
+
+
+def _scanner_of(options: ProcessorOptions) -> Scanner | None:
+    if options.scan_command:
+        return CommandScanner(options.scan_command, options.scan_seconds)
+    if options.scan_address:
+        return ClamdScanner(options.scan_address, options.scan_seconds)
+    return None

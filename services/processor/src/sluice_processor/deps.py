@@ -12,6 +12,7 @@ from sluice_core.ports.object_store import ObjectStore
 from sluice_processor.images.model import ProcessedImage
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.options import ProcessorOptions
+from sluice_processor.scanning.port import Scanner
 
 
 class Images(Protocol):
@@ -31,3 +32,5 @@ class ProcessorDeps:
     images: Images
     metrics: ProcessorMetrics
     options: ProcessorOptions = field(default_factory=ProcessorOptions)
+    scanner: Scanner | None = None
+    """None: objects are not scanned."""

@@ -27,7 +27,7 @@ class ProcessorMetrics(Instruments):
         )
         self.seconds = Histogram(
             "sluice_processor_seconds",
-            "Duration of processing stages: read, decode, thumbnail, write",
+            "Duration of processing stages: read, scan, decode, thumbnail, write",
             ("stage",),
             buckets=SLOW_SECONDS,
             registry=r,
@@ -36,6 +36,12 @@ class ProcessorMetrics(Instruments):
             "sluice_processor_delay_seconds",
             "Time from an event to the result of its node",
             buckets=SLOW_SECONDS,
+            registry=r,
+        )
+        self.thumbnail_latency = Histogram(
+            "thumbnail_latency_ms_histogram",
+            "Milliseconds from an event to the thumbnails of its picture",
+            buckets=[1000 * seconds for seconds in SLOW_SECONDS],
             registry=r,
         )
         self.in_flight = Gauge("sluice_processor_in_flight", "Nodes being processed", registry=r)

@@ -31,6 +31,12 @@ class ProcessorOptions:
     spool_dir: Path | None = None
     bucket: str = "sluice"
     """Bucket of drives that name none."""
+    scan_command: tuple[str, ...] = ()
+    """Command that scans objects for viruses; empty: none."""
+    scan_address: str = ""
+    """Where clamd listens: `HOST:PORT`, or `unix:` and a path; empty: it is not asked."""
+    scan_seconds: float = 20.0
+    """Time of the scan of one object."""
     events_follow: bool = True
     """Whether an event follows for every new node. Then a notification that arrives before its
     node is skipped, and one that adopts an object is done with that."""

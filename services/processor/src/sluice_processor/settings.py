@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
+from sluice_backends.sqs.options import SqsOptions
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import Events
 from sluice_processor.images.model import ImageOptions, ThumbnailFormat
 from sluice_processor.options import ProcessorOptions
-from sluice_processor.sources.sqs_options import SqsOptions
 
 _WALL_MULTIPLE: Final = 6
 """Wall time of a picture as a multiple of its processor time: a child with a sixth of a core is
@@ -37,6 +38,9 @@ def processor_options(settings: SluiceSettings) -> ProcessorOptions:
         retry_seconds=chosen.retry_seconds,
         drain_seconds=settings.drain_seconds * 0.8,
         spool_dir=chosen.spool_dir,
+        scan_command=tuple(shlex.split(chosen.scan_command or "")),
+        scan_address=chosen.scan_address or "",
+        scan_seconds=chosen.scan_seconds,
         bucket=settings.bucket,
         events_follow=settings.events is not Events.OFF,
     )

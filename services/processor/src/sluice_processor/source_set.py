@@ -66,17 +66,17 @@ def _kafka_sources(
     options: ProcessorOptions,
     metrics: ProcessorMetrics,
 ) -> list[Source]:
+    from sluice_backends.kafka.lag import GroupLag
     from sluice_processor.sources.kafka import KAFKA, KAFKA_S3, work_consumer
-    from sluice_processor.sources.kafka_lag import GroupLag
 
     kafka, group = settings.to_kafka_options(), settings.processor.group
     s3_topic = settings.processor.s3_topic
     sources: list[Source] = [
         work_consumer(kafka, group, s3_topic, processor, options, metrics),
-        GroupLag(kafka, group, UPLOADS_TOPIC, KAFKA, metrics),
+        GroupLag(kafka, group, UPLOADS_TOPIC, metrics.lag.labels(KAFKA).set),
     ]
     if s3_topic is not None:
-        sources.append(GroupLag(kafka, group, s3_topic, KAFKA_S3, metrics))
+        sources.append(GroupLag(kafka, group, s3_topic, metrics.lag.labels(KAFKA_S3).set))
     return sources
 
 
@@ -93,7 +93,7 @@ async def check_sources(settings: SluiceSettings) -> None:
     sqs = sqs_options(settings)
     if sqs is None:
         return
-    from sluice_processor.sources.sqs_queue import open_queue
+    from sluice_backends.sqs.queue import open_queue
 
     async with open_queue(sqs, concurrency=1) as queue:
         with as_configuration_error("SLUICE_SQS__QUEUE_URL"):

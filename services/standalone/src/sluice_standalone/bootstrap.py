@@ -147,13 +147,11 @@ async def _serve(
                 tracing,
                 limiter,
                 refusals,
+                None if gateway is None else gateway.deps.authentication.authenticator,
             )
         )
-        if gateway is not None:
-            intake, repository = host.addresses[INTAKE], host.addresses[REPOSITORY]
-            gateway = await stack.enter_async_context(
-                gateway.with_tus(settings, intake, repository)
-            )
+        if gateway is not None and host.own_target is not None:
+            gateway = await stack.enter_async_context(gateway.with_tus(host.own_target))
         link = None if gateway is None else await gateway.login_link()
         announced = _announcement(settings, host, gateway)
         stack.enter_context(announce_addresses(data_dir, announced))

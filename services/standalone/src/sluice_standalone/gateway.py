@@ -9,8 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
-
 from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.files.url_keys import open_url_keys
@@ -18,10 +16,9 @@ from sluice_common.process.data_dir import DataDir
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
+from sluice_common.settings.security import Tls
 from sluice_core.addresses import Address
 from sluice_core.combinations import CatalogueKind, Events, Objects
-from sluice_core.errors import FailedPrecondition, Unimplemented
-from sluice_core.photos.model import Photo
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import ObjectRef
@@ -32,25 +29,21 @@ from sluice_gateway.background import Work as BackgroundWork
 from sluice_gateway.background import background_work, projector_of, working
 from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.deps import GatewayDeps
-from sluice_gateway.http.request_context import RequestContext
 from sluice_gateway.http.server import ContextSource, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.projection.adoption import PhotoAdopter
-from sluice_gateway.projection.news import NewsKind, NodeNews
 from sluice_gateway.projection.projector import Projector
 from sluice_gateway.service import ADDRESS, SERVICE_NAME
 from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.storage.listener import PATH, ListenerOptions, object_listener
 from sluice_gateway.tus.routes import open_tus
-from sluice_processor.nodes.handler import NodeProcessor, Work
+from sluice_processor.nodes.handler import NodeProcessor
 from sluice_processor.sources.store_notifications import Notice, NoticeKind
 from sluice_processor.sources.work import sort_notices
 from sluice_repository.backends import Storage
 
 OBJECTS_ADDRESS: Final = "SLUICE_OBJECTS_ADDRESS"
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +110,18 @@ class StandaloneGateway:
         return f"{self.deps.options.issuer}/#login={await link_for_first_user(accounts)}"
 
     @asynccontextmanager
-    async def with_tus(
-        self, settings: SluiceSettings, intake: Address, repository: Address
-    ) -> AsyncIterator[StandaloneGateway]:
-        """Add resumable uploads, which go to the intake as those of every client do."""
-        authentication, tls = self.deps.authentication, settings.tls
-        async with open_tus(authentication, str(intake), str(repository), tls) as tus:
+    async def with_tus(self, target: str) -> AsyncIterator[StandaloneGateway]:
+        """Add resumable uploads, which go to the intake as those of every client do.
+
+        Args:
+            target: socket of this process, where the tokens of the gateway count even if the server
+                has no keys otherwise, so that an upload belongs to its user.
+        """
+        photos = None if self.deps.photos is None else self.deps.photos.catalogue
+        plaintext = Tls()
+        async with open_tus(
+            self.deps.authentication, target, target, plaintext, photos=photos
+        ) as tus:
             yield replace(self, deps=replace(self.deps, tus=tus))
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -137,9 +136,12 @@ class StandaloneGateway:
                 assert isinstance(store, FileObjectStore), "binding_objects requires files"
                 origins = (*options.own_origins, *options.origins)
                 app = object_listener(
-                    store, self.objects.urls, self._object_created, ListenerOptions(origins)
+                    store,
+                    self.objects.urls,
+                    self._object_created,
+                    ListenerOptions(origins),
+                    deps.metrics.http,
                 )
-                app = RequestContext(app, deps.metrics.http)
                 await enter(serving_http(self.objects.listener, app, http, self._contexts))
             assert deps.hub is not None, "open_gateway opens one"
             end = deps.hub.sessions.stop
@@ -179,7 +181,7 @@ async def open_standalone_gateway(
         live = await enter(open_live_updates(settings, metrics.registry))
         backends = GatewayBackends(storage.catalogue, storage.objects, live)
         projector = projector_of(backends, metrics)
-        hooks = _hooks(backends, storage.objects, projector, processor)
+        hooks = _hooks(settings, backends, storage.objects, projector, processor)
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         yield StandaloneGateway(
             address,
@@ -201,6 +203,7 @@ def _with_listener(options: GatewayOptions, objects: ObjectUrls | None) -> Gatew
 
 
 def _hooks(
+    settings: SluiceSettings,
     backends: GatewayBackends,
     objects: ObjectStore,
     projector: Projector,
@@ -215,26 +218,14 @@ def _hooks(
         processor: of this process; None without one, or with one in other processes.
     """
     if processor is None:
-        return PhotoHooks(PhotoAdopter(backends.catalogue, objects), _refuse)
+        # With Kafka, processors in other processes follow the events.
+        has_processor = settings.events is Events.KAFKA
+        adopter = PhotoAdopter(backends.catalogue, objects)
+        return PhotoHooks(adopter, projector.look_at if has_processor else None)
 
     async def object_created(ref: ObjectRef, *, happened_at: float) -> None:
         found = sort_notices([Notice(NoticeKind.CREATED, ref, happened_at)])
         for work in found.works:
             await processor.process(work)
 
-    async def reprocess(photo: Photo) -> None:
-        try:
-            await processor.process(Work(photo.owner.tenant, photo.node_id))
-        except FailedPrecondition as failed:  # recorded, and seen by the projector
-            _log.info("photo.failed_again", photoId=photo.photo_id, reason=failed.reason)
-        # An object that fails in the same way again has no event.
-        await projector.project_all([NodeNews(photo.node_id, NewsKind.CHECK)], trust_former=True)
-
-    return PhotoHooks(object_created, reprocess)
-
-
-async def _refuse(photo: Photo) -> None:
-    raise Unimplemented(
-        "REPROCESSING_DISABLED",
-        "This server cannot have a photo processed again; upload it in a new job.",
-    )
+    return PhotoHooks(object_created, projector.look_at)

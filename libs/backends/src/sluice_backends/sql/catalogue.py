@@ -58,6 +58,9 @@ class SqlCatalogue(
         async with self._db.read() as connection:
             await connection.execute(text("SELECT 1"))
 
+    def connection_wait_seconds(self) -> float:
+        return self._db.waits.longest_seconds
+
 
 @asynccontextmanager
 async def open_catalogue(

@@ -8,10 +8,8 @@ from typing import Any
 from sqlalchemy import (
     Row,
     bindparam,
-    delete,
     exists,
     insert,
-    literal,
     literal_column,
     or_,
     select,
@@ -25,46 +23,34 @@ from sluice_backends.sql.dialect import Step
 from sluice_backends.sql.grants import find_drive
 from sluice_backends.sql.nodes import find_row, node_not_found
 from sluice_backends.sql.objects import (
-    drop_direct_intents,
     drop_intent,
     fulfil_intent,
     fulfil_intent_step,
     is_intended,
-    schedule_deletion,
 )
 from sluice_backends.sql.outbox import append_events, append_steps
-from sluice_backends.sql.processing import discard_processing
 from sluice_backends.sql.quotas import (
     check_commit,
     commit_steps,
     drop_reservation,
     record_commit,
 )
-from sluice_backends.sql.rows import dump_map, node_of
+from sluice_backends.sql.rows import dump_map
 from sluice_backends.sql.schema import (
-    DELETED,
     LIVE,
-    SUPERSEDED,
     drives,
     nodes,
     paths,
     quota_reservations,
     quotas,
 )
-from sluice_backends.sql.usage import TENANT_ROW, record_removal
+from sluice_backends.sql.tombstones import lock_live, lock_path, make_tombstones, remove_live
+from sluice_backends.sql.usage import TENANT_ROW
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import AlreadyExists
-from sluice_core.events.nodes import (
-    DeletionReason,
-    node_deleted,
-    upload_completed,
-)
+from sluice_core.events.nodes import DeletionReason, upload_completed
 from sluice_core.events.uploads import to_record
-from sluice_core.ports.catalogue import (
-    MAX_DOWNLOAD_URL_SECONDS,
-    CommitOutcome,
-    NodeCommit,
-)
+from sluice_core.ports.catalogue import CommitOutcome, NodeCommit
 from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.model import Integrity
 
@@ -103,36 +89,13 @@ _NEW_NODE = insert(nodes).from_select(
     select(_OPEN_DRIVE, *(bindparam(one.name, type_=one.type) for one in _NODE_VALUES)),
 )
 _NEW_PATH = insert(paths)
-_HOLDER = (
-    select(paths.c.node_id)
-    .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
-    .with_for_update()
-)
 _TAKE_PATH = (
     update(paths)
     .where(paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path"))
     .values(node_id=bindparam("p_node"))
 )
-_FREE_PATH = delete(paths).where(
-    paths.c.drive_id == bindparam("p_drive_id"), paths.c.path == bindparam("p_path")
-)
-_MAKE_TOMBSTONE = (
-    update(nodes)
-    .where(nodes.c.node_id == bindparam("p_node"))
-    .values(
-        state=bindparam("p_state"),
-        sha256_owed_since=None,
-        version=nodes.c.version + literal(1),
-        updated_at=bindparam("p_now"),
-    )
-)
 _DRIVE_IDS = 10_000
 """Capacity of the cache of drive row ids."""
-
-_STATES = {
-    DeletionReason.DELETED: DELETED,
-    DeletionReason.SUPERSEDED: SUPERSEDED,
-}
 
 
 class SqlCommits(SqlFamily):
@@ -169,9 +132,7 @@ class SqlCommits(SqlFamily):
         if await is_intended(connection, commit.object, commit.upload_id):
             return None
         # The object exists: refusing its node would only hide it.
-        outcome = await self._commit(connection, commit, within_quota=False)
-        await drop_direct_intents(connection, commit.object, commit.upload_id)
-        return outcome
+        return await self._commit(connection, commit, within_quota=False)
 
     async def _commit_batch(self, commit: NodeCommit) -> bool:
         """Commit a new node to a free path, the common case.
@@ -235,8 +196,8 @@ class SqlCommits(SqlFamily):
                 _TAKE_PATH,
                 {"p_drive_id": drive_id, "p_path": commit.path, "p_node": commit.node_id},
             )
-            events.append(
-                await _make_tombstone(self._db, connection, holder, DeletionReason.SUPERSEDED, now)
+            events += await make_tombstones(
+                self._db, connection, [holder], DeletionReason.SUPERSEDED, now
             )
         await fulfil_intent(connection, commit.upload_id, commit.object)
         await record_commit(connection, commit, drive_id)
@@ -256,12 +217,12 @@ class SqlCommits(SqlFamily):
         found = await find_row(connection, node_id)
         if found is None or found.tenant != tenant:
             raise node_not_found()
-        row = await lock_live(connection, found)
-        if row is None:
+        live = await lock_live(self._db, connection, [found])
+        if not live:
             return
         if only_tombstone:
             raise node_not_found()
-        await remove_live(self._db, connection, row)
+        await remove_live(self._db, connection, live)
         await append_entries(self._db, connection, audit)
 
     async def _find_drive(
@@ -292,51 +253,12 @@ class SqlCommits(SqlFamily):
             self._db.dialect.insert_or_lock(paths),
             {"drive_id": drive_id, "path": commit.path, "node_id": commit.node_id},
         )
-        parameters = {"p_drive_id": drive_id, "p_path": commit.path}
-        holder_id = (await connection.execute(_HOLDER, parameters)).scalar_one()
+        holder_id = await lock_path(connection, drive_id, commit.path)
+        assert holder_id is not None, "its row was inserted or locked"
         # The node is new in this transaction, so a path row that names it is new, too.
         if holder_id == commit.node_id:
             return None
         return await find_row(connection, holder_id, lock=True)
-
-
-async def lock_live(connection: AsyncConnection, found: Row[Any]) -> Row[Any] | None:
-    """Lock the path and the row of a node; return its row, None if it is a tombstone by now."""
-    await connection.execute(_HOLDER, {"p_drive_id": found.drive_id, "p_path": found.path})
-    # Read again under the lock: a commit may have superseded the node meanwhile.
-    row = await find_row(connection, found.node_id, lock=True)
-    return row if row is not None and row.state == LIVE else None
-
-
-async def remove_live(database: Database, connection: AsyncConnection, row: Row[Any]) -> None:
-    """Delete a node that `lock_live` returned: free its path, schedule the end of its objects."""
-    await connection.execute(_FREE_PATH, {"p_drive_id": row.drive_id, "p_path": row.path})
-    now = database.clock()
-    event = await _make_tombstone(database, connection, row, DeletionReason.DELETED, now)
-    await append_events(connection, [event])
-
-
-async def _make_tombstone(
-    database: Database,
-    connection: AsyncConnection,
-    row: Row[Any],
-    reason: DeletionReason,
-    now: float,
-) -> EventRecord:
-    """Turn a live node into a tombstone and schedule the deletion of its objects.
-
-    Return NodeDeleted. The object outlives every URL that may have been signed for it. The time
-    comes from the database, so that a wrong local clock cannot shorten it.
-    """
-    await connection.execute(
-        _MAKE_TOMBSTONE, {"p_node": row.node_id, "p_state": _STATES[reason], "p_now": now}
-    )
-    node = node_of(row)
-    not_before = await database.now(connection) + MAX_DOWNLOAD_URL_SECONDS
-    await schedule_deletion(connection, node.object, not_before)
-    await record_removal(connection, node.tenant, row.drive_id, node.size)
-    await discard_processing(database, connection, node.node_id)
-    return node_deleted(replace(node, version=node.version + 1), reason, occurred_at=now)
 
 
 def _node_columns(drive_id: int, commit: NodeCommit, now: float) -> dict[str, Any]:

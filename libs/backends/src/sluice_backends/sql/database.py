@@ -6,8 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -20,6 +20,7 @@ from sluice_backends.sql.dialect import WRITE_OPTION, Dialect, Fault, Step, unsu
 from sluice_backends.sql.mysql.dialect import MysqlDialect
 from sluice_backends.sql.options import MysqlOptions
 from sluice_backends.sql.sqlite.dialect import SqliteDialect
+from sluice_backends.sql.waits import ConnectionWaits
 from sluice_core.errors import DataLoss, FailedPrecondition, Internal, Unavailable
 from sluice_core.ledger.options import Clock
 
@@ -45,13 +46,16 @@ class Database:
     clock: Clock
     reader: AsyncEngine
     writer: AsyncEngine
+    waits: ConnectionWaits = field(default_factory=ConnectionWaits)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection for reads; writes on it are not committed."""
         async with self.deadline():
             with self._vendor_errors():
-                async with self.reader.connect() as connection:
+                async with AsyncExitStack() as stack:
+                    with self.waits.waiting():
+                        connection = await stack.enter_async_context(self.reader.connect())
                     yield connection
 
     @asynccontextmanager
@@ -61,7 +65,10 @@ class Database:
         There is no deadline, because a migration may take long.
         """
         with self._vendor_errors():
-            async with self.dialect.writer(), self.writer.begin() as connection:
+            async with AsyncExitStack() as stack:
+                with self.waits.waiting():
+                    await stack.enter_async_context(self.dialect.writer())
+                    connection = await stack.enter_async_context(self.writer.begin())
                 yield connection
 
     async def now(self, connection: AsyncConnection) -> float:

@@ -21,6 +21,11 @@ from sluice_core.ports.catalogue import Node, NodePage
 from sluice_core.ports.event_publisher import EventRecord
 
 _BY_ID = select_nodes().where(nodes.c.node_id == bindparam("p_node"))
+_BY_IDS = (
+    select_nodes()
+    .where(nodes.c.node_id.in_(bindparam("p_nodes", expanding=True)))
+    .order_by(nodes.c.node_id)
+)
 # Separate from the joined query. FOR UPDATE cannot name tables on MariaDB, so the join would also
 # lock the drive's row, and commits to one drive would deadlock.
 _LOCK = select(nodes.c.node_id).where(nodes.c.node_id == bindparam("p_node")).with_for_update()
@@ -156,6 +161,11 @@ async def find_row(
     if lock:
         await lock_row(connection, node_id)
     return (await connection.execute(_BY_ID, {"p_node": node_id})).one_or_none()
+
+
+async def find_rows(connection: AsyncConnection, node_ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """Return the rows of the nodes that exist, tombstones included; see `select_nodes`."""
+    return (await connection.execute(_BY_IDS, {"p_nodes": list(node_ids)})).all()
 
 
 async def lock_row(connection: AsyncConnection, node_id: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,6 +50,18 @@ _IS_LIVE = select(
             nodes.c.state == literal(LIVE),
         ),
     )
+)
+_REFERENCED = union_all(
+    select(nodes.c.bucket, nodes.c.object_key).where(
+        nodes.c.object_key.in_(bindparam("p_keys", expanding=True)),
+        nodes.c.state == literal(LIVE),
+    ),
+    select(thumbnails.c.bucket, thumbnails.c.object_key)
+    .join(nodes, nodes.c.node_id == thumbnails.c.node_id)
+    .where(
+        thumbnails.c.object_key.in_(bindparam("p_keys", expanding=True)),
+        nodes.c.state == literal(LIVE),
+    ),
 )
 _INTEND = insert(object_intents)
 _SCHEDULE = insert(object_deletions)
@@ -124,7 +137,6 @@ _IS_DIRECT = func.substr(
     object_intents.c.upload_id, literal(1), bindparam("p_length", type_=Integer)
 ) == bindparam("p_direct")
 _INTENDED = select(exists().where(_OF_OBJECT, not_(_IS_DIRECT)))
-_DROP_DIRECT = delete(object_intents).where(_OF_OBJECT, _IS_DIRECT)
 _STALE = (
     select(object_intents)
     .where(object_intents.c.created_at < bindparam("p_before"))
@@ -170,7 +182,7 @@ class SqlObjects(SqlFamily):
     @transaction
     async def abandon_intent(self, connection: AsyncConnection, intent: ObjectIntent) -> None:
         await self._clear(connection, intent.upload_id, intent.object.key)
-        await schedule_deletion(connection, intent.object, await self._db.now(connection))
+        await schedule_deletions(connection, [intent.object], await self._db.now(connection))
 
     async def _clear(self, connection: AsyncConnection, upload_id: str, key: str) -> None:
         """Delete the intent and record that it was cleared; waits for a running commit."""
@@ -284,22 +296,14 @@ async def is_intended(connection: AsyncConnection, ref: ObjectRef, direct_id: st
         direct_id: begins the ids of the intents that are none of an upload's: those of multiparts
             through presigned URLs (`direct_multipart_id`).
     """
-    result = await connection.execute(_INTENDED, _direct_key(ref, direct_id))
-    return bool(result.scalar_one())
-
-
-async def drop_direct_intents(connection: AsyncConnection, ref: ObjectRef, direct_id: str) -> None:
-    """Drop the intents of the multiparts of an object that has a node now."""
-    await connection.execute(_DROP_DIRECT, _direct_key(ref, direct_id))
-
-
-def _direct_key(ref: ObjectRef, direct_id: str) -> dict[str, Any]:
-    return {
+    parameters = {
         "p_key": ref.key,
         "p_bucket": ref.bucket,
         "p_direct": direct_id,
         "p_length": len(direct_id),
     }
+    result = await connection.execute(_INTENDED, parameters)
+    return bool(result.scalar_one())
 
 
 async def is_referenced(connection: AsyncConnection, ref: ObjectRef) -> bool:
@@ -308,9 +312,18 @@ async def is_referenced(connection: AsyncConnection, ref: ObjectRef) -> bool:
     return bool(result.scalar_one())
 
 
-async def schedule_deletion(connection: AsyncConnection, ref: ObjectRef, not_before: float) -> None:
-    """Schedule the deletion of an object unless a live node references it (rule 26)."""
-    if not await is_referenced(connection, ref):
-        await connection.execute(
-            _SCHEDULE, {"bucket": ref.bucket, "object_key": ref.key, "not_before": not_before}
-        )
+async def schedule_deletions(
+    connection: AsyncConnection, refs: Sequence[ObjectRef], not_before: float
+) -> None:
+    """Schedule the deletion of objects, except those that a live node references (rule 26)."""
+    if not refs:
+        return
+    found = await connection.execute(_REFERENCED, {"p_keys": [ref.key for ref in refs]})
+    referenced = {ObjectRef(row.bucket, row.object_key) for row in found}
+    rows = [
+        {"bucket": ref.bucket, "object_key": ref.key, "not_before": not_before}
+        for ref in refs
+        if ref not in referenced
+    ]
+    if rows:
+        await connection.execute(_SCHEDULE, rows)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.database import Database, SqlFamily, transaction
 from sluice_backends.sql.nodes import find_row, lock_row
-from sluice_backends.sql.objects import schedule_deletion
+from sluice_backends.sql.objects import schedule_deletions
 from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.rows import (
     announced_columns,
@@ -131,19 +131,22 @@ class SqlProcessing(SqlFamily):
         rows = {row.node_id: row for row in cursor.all()}
         recorded: list[Recorded] = []
         accepted: list[tuple[NodeResult, Row[Any]]] = []
+        ended: list[str] = []
         for result in results:
             row = rows.get(result.node_id)
             if row is None or row.tenant != result.tenant:
                 recorded.append(Recorded.GONE)
             elif row.state != LIVE:
-                # A no-op, unless an older release without thumbnails ended the node.
-                await discard_processing(self._db, connection, result.node_id)
+                ended.append(result.node_id)
                 recorded.append(Recorded.GONE)
-            elif not _replaces(result.processing, row):
+            elif not _replaces(result, row):
                 recorded.append(Recorded.REPEATED)
             else:
                 accepted.append((result, row))
                 recorded.append(Recorded.RECORDED)
+        if ended:
+            # A no-op, unless an older release without thumbnails ended the nodes.
+            await discard_processings(self._db, connection, ended)
         if accepted:
             await self._record(connection, accepted)
         return recorded
@@ -208,8 +211,8 @@ class SqlProcessing(SqlFamily):
     ) -> None:
         """Replace earlier results and their thumbnails."""
         old = await _thumbnail_objects(connection, [result.node_id for result, _ in accepted])
-        for node_id in old:
-            await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
+        if old:
+            await connection.execute(_DROP_THUMBNAILS, [{"p_node": node_id} for node_id in old])
         columns: list[dict[str, Any]] = []
         pictures: list[dict[str, Any]] = []
         unnamed: list[ObjectRef] = []
@@ -228,21 +231,27 @@ class SqlProcessing(SqlFamily):
         await _schedule_deletions(self._db, connection, unnamed)
 
 
-async def discard_processing(db: Database, connection: AsyncConnection, node_id: str) -> None:
-    """Delete the result of an ended node and schedule the deletion of its thumbnails."""
-    old = (await _thumbnail_objects(connection, [node_id])).get(node_id, [])
+async def discard_processings(
+    db: Database, connection: AsyncConnection, node_ids: Sequence[str]
+) -> None:
+    """Delete the results of ended nodes and schedule the deletion of their thumbnails."""
+    old = await _thumbnail_objects(connection, node_ids)
     if old:
-        await connection.execute(_DROP_THUMBNAILS, {"p_node": node_id})
-    await connection.execute(_DROP_RESULT, {"p_node": node_id})
-    await _schedule_deletions(db, connection, old)
+        await connection.execute(_DROP_THUMBNAILS, [{"p_node": node_id} for node_id in old])
+    await connection.execute(_DROP_RESULT, [{"p_node": node_id} for node_id in node_ids])
+    await _schedule_deletions(db, connection, [ref for refs in old.values() for ref in refs])
 
 
-def _replaces(processing: Processing, row: Row[Any]) -> bool:
-    """Return whether a result replaces the stored one: other content, or success after failure."""
+def _replaces(result: NodeResult, row: Row[Any]) -> bool:
+    """Return whether a result replaces the stored one.
+
+    It does for other content, and a success does after a failure; a failure only on request.
+    """
+    processing = result.processing
     if row.result_etag != processing.etag:
         return True  # also without a stored result
-    return (
-        row.result_state == ProcessingState.FAILED and processing.state is ProcessingState.PROCESSED
+    return row.result_state == ProcessingState.FAILED and (
+        result.is_requested or processing.state is ProcessingState.PROCESSED
     )
 
 
@@ -260,8 +269,6 @@ async def _schedule_deletions(
     db: Database, connection: AsyncConnection, refs: Sequence[ObjectRef]
 ) -> None:
     """Schedule deletions after the lifetime of signed URLs, as for nodes (rule 26)."""
-    if not refs:
-        return
-    not_before = await db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
-    for ref in refs:
-        await schedule_deletion(connection, ref, not_before)
+    if refs:
+        not_before = await db.now(connection) + MAX_DOWNLOAD_URL_SECONDS
+        await schedule_deletions(connection, refs, not_before)

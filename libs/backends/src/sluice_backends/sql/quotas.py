@@ -35,6 +35,7 @@ from sluice_backends.sql.usage import (
     TENANT_ROW,
     change_step,
     make_reconciliation_due,
+    unsent_of,
     usage_of,
 )
 from sluice_core.access.audit import AuditEntry
@@ -55,13 +56,11 @@ _OF_UPLOAD = and_(
 
 
 _QUOTA = select(quotas).where(quotas.c.tenant == OF_TENANT, quotas.c.drive_id == OF_DRIVE)
-# In the order of the primary key, so that two transactions cannot wait for each other.
-_LOCK_QUOTAS = (
-    select(quotas)
-    .where(quotas.c.tenant == OF_TENANT, quotas.c.drive_id.in_((literal(TENANT_ROW), OF_DRIVE)))
-    .order_by(quotas.c.drive_id)
-    .with_for_update()
+_LIMITS_OF = select(quotas).where(
+    quotas.c.tenant == OF_TENANT, quotas.c.drive_id.in_((literal(TENANT_ROW), OF_DRIVE))
 )
+# In the order of the primary key, so that two transactions cannot wait for each other.
+_LOCK_QUOTAS = _LIMITS_OF.order_by(quotas.c.drive_id).with_for_update()
 _LOCK_QUOTA = _QUOTA.with_for_update()
 _CHANGE_QUOTA = (
     update(quotas)
@@ -146,6 +145,18 @@ class SqlQuotas(SqlFamily):
             row = (await connection.execute(_QUOTA, key)).one_or_none()
             usage = await usage_of(connection, tenant, drive_id)
         return Quota() if row is None else _quota_of(row), usage
+
+    async def check_room(
+        self, tenant: str, drive: str, size: int, node_count: int, *, job_id: str = ""
+    ) -> None:
+        async with self._db.read() as connection:
+            drive_id = await _drive_id(connection, tenant, drive)
+            key = {"p_tenant": tenant, "p_drive_id": drive_id}
+            growth = _Growth(size, node_count)
+            for row in (await connection.execute(_LIMITS_OF, key)).all():
+                of_drive = "" if row.drive_id == TENANT_ROW else drive
+                awaited = _Growth(*await unsent_of(connection, tenant, of_drive, job_id))
+                await _check_room(connection, tenant, [row], growth, awaited)
 
     async def reserve(self, tenant: str, drive: str, upload_id: str, size: int) -> bool:
         turn = self._turns.setdefault(tenant, asyncio.Lock())
@@ -305,16 +316,37 @@ async def _lock_quotas(
 
 
 async def _check_room(
-    connection: AsyncConnection, tenant: str, limits: Iterable[Row[Any]], growth: _Growth
+    connection: AsyncConnection,
+    tenant: str,
+    limits: Iterable[Row[Any]],
+    growth: _Growth,
+    awaited: _Growth | None = None,
 ) -> None:
-    """Check the limits, whose rows are locked: of concurrent calls each sees the former ones."""
+    """Check the limits. With their rows locked, of concurrent calls each sees the former ones.
+
+    Args:
+        awaited: what is reserved besides the uploads.
+    """
+    awaited = awaited or _Growth(0)
     for row in limits:
         quota = _quota_of(row)
         usage = await usage_of(connection, tenant, row.drive_id)
         scope = "tenant" if row.drive_id == TENANT_ROW else "drive"
         kinds = (
-            ("bytes", quota.max_bytes, usage.bytes, usage.reserved_bytes, growth.bytes),
-            ("nodes", quota.max_nodes, usage.nodes, usage.open_uploads, growth.nodes),
+            (
+                "bytes",
+                quota.max_bytes,
+                usage.bytes,
+                usage.reserved_bytes + awaited.bytes,
+                growth.bytes,
+            ),
+            (
+                "nodes",
+                quota.max_nodes,
+                usage.nodes,
+                usage.open_uploads + awaited.nodes,
+                growth.nodes,
+            ),
             ("open_uploads", quota.max_open_uploads, 0, usage.open_uploads, growth.open_uploads),
         )
         for kind, limit, used, reserved, requested in kinds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -29,9 +29,12 @@ from sluice_backends.sql.schema import (
     nodes,
     quota_reservations,
     quotas,
+    upload_jobs,
     usage_changes,
     usage_totals,
 )
+from sluice_core.photos.counts import JobStatus
+from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.ports.quotas import Usage, UsageDifference
 
 TENANT_ROW = 0
@@ -64,6 +67,16 @@ def _totals(of_drive: bool) -> Any:
     )
 
 
+# Photos that may still be put into the store. Those that go through an intake reserve there.
+_UNSENT = select(
+    func.coalesce(func.sum(upload_jobs.c.total_bytes - upload_jobs.c.sent_bytes), 0).label("bytes"),
+    func.coalesce(func.sum(upload_jobs.c.queued + upload_jobs.c.uploading), 0).label("nodes"),
+).where(
+    upload_jobs.c.tenant == bindparam("p_tenant"),
+    upload_jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.IN_PROGRESS.value]),
+    upload_jobs.c.strategy != UploadStrategy.TUS.value,
+    upload_jobs.c.job_id != bindparam("p_job"),
+)
 _DRIVE_TOTALS = _totals(of_drive=True)
 _TENANT_TOTALS = _totals(of_drive=False)
 _CHANGE = insert(usage_changes)
@@ -245,12 +258,21 @@ def change_step(tenant: str, drive_id: int, size: int, count: int) -> Step:
     return Step(_CHANGE, values)
 
 
-async def record_removal(
-    connection: AsyncConnection, tenant: str, drive_id: int, size: int
+async def record_removals(
+    connection: AsyncConnection, removed: Iterable[tuple[str, int, int]]
 ) -> None:
-    """Take a node off the usage, in the transaction that makes it a tombstone."""
-    step = change_step(tenant, drive_id, -size, -1)
-    await connection.execute(step.statement, dict(step.values))
+    """Take nodes off the usage, in the transaction that makes them tombstones.
+
+    Args:
+        removed: tenant, row id of the drive, and size in bytes of each node.
+    """
+    await connection.execute(
+        _CHANGE,
+        [
+            {"tenant": tenant, "drive_id": drive_id, "bytes": -size, "nodes": -1}
+            for tenant, drive_id, size in removed
+        ],
+    )
 
 
 async def drop_usage(connection: AsyncConnection, drive_id: int) -> None:
@@ -273,6 +295,19 @@ async def usage_of(connection: AsyncConnection, tenant: str, drive_id: int) -> U
     row = (await connection.execute(statement, key)).one()
     # MySQL sums to DECIMAL.
     return Usage(int(row.bytes), int(row.nodes), int(row.reserved_bytes), int(row.open_uploads))
+
+
+async def unsent_of(
+    connection: AsyncConnection, tenant: str, drive: str, except_job: str
+) -> tuple[int, int]:
+    """Return bytes and number of the photos that may still be put into a drive.
+
+    For an empty name into any drive of the tenant.
+    """
+    statement = _UNSENT.where(upload_jobs.c.drive == drive) if drive else _UNSENT
+    row = (await connection.execute(statement, {"p_tenant": tenant, "p_job": except_job})).one()
+    # MySQL sums to DECIMAL.
+    return int(row.bytes), int(row.nodes)
 
 
 def _difference(row: Row[Any]) -> tuple[int, int]:

@@ -34,14 +34,25 @@ def find_server(named: str | None, environment: Mapping[str, str]) -> Addresses:
     data directory holds `server.json`), the default address. SLUICE_REPOSITORY_SERVER sets another
     address for drives and nodes; without it both services share one address.
     """
-    repository = _checked(environment.get("SLUICE_REPOSITORY_SERVER"), "SLUICE_REPOSITORY_SERVER")
-    intake = _checked(named, "--server") or _checked(
-        environment.get("SLUICE_SERVER"), "SLUICE_SERVER"
-    )
+    intake, repository = _named(named, environment)
     if intake is not None:
         return Addresses(intake, repository)
     running = _standalone(environment) or Addresses(DEFAULT_SERVER)
     return Addresses(running.intake, repository or running.repository)
+
+
+def named_servers(named: str | None, environment: Mapping[str, str]) -> list[str]:
+    """Return the addresses that the user named, by `--server` or the environment."""
+    return [each for each in _named(named, environment) if each is not None]
+
+
+def _named(named: str | None, environment: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return the named addresses of intake and repository."""
+    repository = _checked(environment.get("SLUICE_REPOSITORY_SERVER"), "SLUICE_REPOSITORY_SERVER")
+    intake = _checked(named, "--server") or _checked(
+        environment.get("SLUICE_SERVER"), "SLUICE_SERVER"
+    )
+    return intake, repository
 
 
 def find_gateway(named: str | None, environment: Mapping[str, str]) -> str:

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from sluice_common.process.grpc_environment import set_grpc_environment
 from sluice_common.process.malloc import tune_malloc
+from sluice_common.process.open_files import raise_open_files
 
 
 def prepare_process() -> None:
-    """Tune malloc and set gRPC's variables; call it before anything imports grpc."""
+    """Tune malloc, raise the limit of open files and set gRPC's variables.
+
+    Call it before anything imports grpc.
+    """
+    raise_open_files()
     tune_malloc()
     set_grpc_environment()

@@ -22,6 +22,8 @@ from sluice_common.rpc.server import (
     build_channelz_server,
     build_server,
     listen,
+    listen_in,
+    private_folder,
     serve_until_stopped,
 )
 from sluice_common.security.audit import RefusalSink
@@ -48,7 +50,10 @@ class Service:
 
 
 class RpcHost:
-    """A started server. `addresses` maps each setting to the actual address."""
+    """A started server. `addresses` maps each setting to the actual address.
+
+    `own_target`: gRPC target of the socket for this process itself; None without one.
+    """
 
     def __init__(
         self,
@@ -56,8 +61,10 @@ class RpcHost:
         health: Health,
         ready: asyncio.Event,
         addresses: Mapping[str, Address],
+        own_target: str | None = None,
     ) -> None:
         self.addresses = addresses
+        self.own_target = own_target
         self._server = server
         self._health = health
         self._ready = ready
@@ -102,6 +109,7 @@ async def hosting(
     tracing: Tracing,
     limiter: RateLimiter | None = None,
     refusals: RefusalSink | None = None,
+    own_authenticator: Authenticator | None = None,
 ) -> AsyncIterator[RpcHost]:
     """Serve all `services` on all `addresses` (by their setting), and `registry` as `/metrics`.
 
@@ -111,6 +119,9 @@ async def hosting(
     Args:
         limiter: counts every call against the rate limits.
         refusals: receives refused changes and refused tokens, for the audit log.
+        own_authenticator: of calls that this process makes to itself, over a socket that no other
+            user of the machine can open. It needs no certificate, and may accept other tokens than
+            the addresses do. None for no such socket.
 
     Raise `ConfigurationError` for an address that is unusable, or not allowed without keys or TLS,
     and for TLS files that cannot be used.
@@ -147,6 +158,17 @@ async def hosting(
 
     ready = asyncio.Event()
     async with AsyncExitStack() as stack:
+        own_target = None
+        if own_authenticator is not None:
+            own_layers = server_layers(
+                metrics, own_authenticator, options, inner=limits, refusals=refusals
+            )
+            own = build_server(options, (*tracing.interceptors(), own_layers))
+            for service in services:
+                service.add_to(own)
+            own_target = listen_in(own, stack.enter_context(private_folder()))
+            stack.push_async_callback(own.stop, None)
+            await own.start()
         # If the block fails before it serves, do not wait for calls in flight.
         stack.push_async_callback(server.stop, None)
         actual[METRICS] = await stack.enter_async_context(
@@ -165,4 +187,4 @@ async def hosting(
         await server.start()
         await health.serving(names)
         ready.set()
-        yield RpcHost(server, health, ready, actual)
+        yield RpcHost(server, health, ready, actual, own_target)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, cast
 
 import grpc
@@ -104,6 +107,39 @@ def listen(
             f"{setting}: cannot listen on {address}; is another server running there?"
         )
     return address.with_port(port)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder that only this user can enter, for the time of the block.
+
+    Raise `ConfigurationError` where none can be made.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="sluice-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"TMPDIR: no folder can be made there ({error.strerror}); name a writable one"
+        ) from None
+    with made as folder:
+        yield Path(folder)
+
+
+def listen_in(server: grpc.aio.Server, folder: Path) -> str:
+    """Bind a server to a socket in a folder that only this user can enter; return its target.
+
+    Raise `ConfigurationError` if the folder cannot have one.
+    """
+    target = f"unix:{folder / 'grpc'}"
+    try:
+        port = server.add_insecure_port(target)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ConfigurationError(
+            f"TMPDIR: cannot listen on a socket in {folder}; name a folder with a shorter path"
+        )
+    return target
 
 
 class Health:

@@ -64,6 +64,7 @@ Networks = Annotated[
     PlainValidator(_to_networks),
     PlainSerializer(list, return_type=list[str]),
 ]
+Waiting = Annotated[int, Field(ge=0, le=10**9)]
 PerPeriod = Annotated[int, Field(ge=0, le=10**6)]
 
 
@@ -100,15 +101,31 @@ class Gateway(Group):
     """New upload jobs of one user; 0 means no limit."""
     progress_per_second: PerPeriod = 20
     """Posts of progress of one user; 0 means no limit."""
+    max_waiting_photos: Waiting = 10_000
+    """Photos in PROCESSING above which new jobs are refused for a while; 0 means no limit, also
+    below."""
+    max_waiting_events: Waiting = 10_000
+    """The same for events in Kafka that the processors have not handled."""
+    max_waiting_messages: Waiting = 10_000
+    """The same for messages in the queue of SQS."""
+    max_database_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+    """The same for the wait of a call for a connection of the database."""
+    pressure_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """`Retry-After` of such a refusal."""
     max_photo_bytes: Annotated[int, Field(ge=1, le=5 * 1024**4)] = MAX_PHOTO_BYTES
     upload_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600
     """Life of the URLs to which photos are sent."""
     download_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600
     """Life of the URLs of photos and thumbnails."""
-    photo_arrival_seconds: Annotated[Seconds, Field(ge=3600, le=30 * 24 * 3600)] = 24 * 3600.0
-    """Time for a photo to arrive after its last change; then it is FAILED. No URL lives longer."""
+    photo_arrival_seconds: Annotated[Seconds, Field(ge=2 * 3600, le=30 * 24 * 3600)] = 24 * 3600.0
+    """Time for a photo to arrive after its client got the last URL; then it is FAILED. At least an
+    hour more than any URL lives."""
     sweep_interval_seconds: Seconds = 60.0
     """Pause between two searches for photos that got stuck."""
+    claim_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 60.0
+    """How long a repeat with an Idempotency-Key waits for a first request whose process died."""
+    group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "gateway"
+    """Consumer group of the projector: one for all replicas, another for each deployment."""
 
     @field_validator("public_url", "objects_url")
     @classmethod

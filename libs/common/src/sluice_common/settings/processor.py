@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from sluice_common.settings.groups import Bytes, Group
+from sluice_core.addresses import Address
+from sluice_core.configuration import ConfigurationError
 from sluice_core.uploads.model import MIB
 
 
@@ -49,5 +52,39 @@ class Processor(Group):
     """Delay before each postponed retry."""
     attempts: PositiveInt = 5
     """Attempts at one event before it becomes a dead letter."""
+    scan_command: str | None = None
+    """Command that scans each object for viruses, e.g. `clamdscan --fdpass -`; unset: none."""
+    scan_address: str | None = None
+    """Where clamd listens: HOST:PORT, or `unix:` and the path of its socket; unset: no scan."""
+    scan_seconds: Annotated[float, Field(gt=0, le=28)] = 20.0
+    """Time of the scan of one object."""
     spool_dir: Path | None = None
     """Directory of large pictures during processing; unset: the system's temporary directory."""
+
+    @field_validator("scan_command")
+    @classmethod
+    def _is_command(cls, value: str | None) -> str | None:
+        try:
+            words = [] if value is None else shlex.split(value)
+        except ValueError as error:
+            raise ConfigurationError(f"is no command ({error})") from None
+        if value is not None and not words:
+            raise ConfigurationError("must name a program")
+        return value
+
+    @field_validator("scan_address")
+    @classmethod
+    def _is_socket(cls, value: str | None) -> str | None:
+        if value is None or value.startswith("unix:/"):
+            return value
+        try:
+            Address.parse(value)
+        except ValueError as error:
+            raise ConfigurationError(f"{error}, or unix: and the path of a socket") from None
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_scanner(self) -> Self:
+        if self.scan_command is not None and self.scan_address is not None:
+            raise ConfigurationError("SCAN_COMMAND and SCAN_ADDRESS exclude each other; set one")
+        return self

@@ -85,3 +85,5 @@ class NodeResult:
     processing: Processing
     sha256: bytes | None = None
     trace_parent: str = ""
+    is_requested: bool = False
+    """Somebody asked for this result: a failure replaces an earlier one, and is published."""

@@ -104,6 +104,37 @@ def upload_expired(
     return _ledger_event(event, new, event.header, occurred_at)
 
 
+def processing_requested(
+    tenant: str, node_id: str, occurred_at: float, *, trace_parent: str = ""
+) -> EventRecord:
+    """Return the request to process a node again. It is on the topic that processors follow.
+
+    Each request has an id of its own, from its time in microseconds: consumers drop duplicates.
+    """
+    microseconds = round(occurred_at * 1e6)
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(microseconds)
+    event = uploads_pb2.ProcessingRequested(
+        header=uploads_pb2.EventHeader(
+            event_id=event_id(node_id, "ProcessingRequested", microseconds),
+            occurred_at=timestamp,
+            tenant=tenant,
+            sequence=microseconds,
+        ),
+        node_id=node_id,
+    )
+    return EventRecord(
+        event_id=event.header.event_id,
+        type=event.DESCRIPTOR.full_name,
+        topic=UPLOADS_TOPIC,
+        key=node_id,
+        tenant=tenant,
+        occurred_at=occurred_at,
+        payload=event.SerializeToString(),
+        headers={"traceparent": trace_parent} if trace_parent else {},
+    )
+
+
 def to_record(event: LedgerEvent) -> EventRecord:
     """Return the event in the publisher's form, keyed by node to keep a node's events in order."""
     return EventRecord(

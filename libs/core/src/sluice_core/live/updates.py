@@ -12,6 +12,7 @@ BEFORE_THE_END_OF_THE_UPLOAD: Final = frozenset({"QUEUED", UPLOADING})
 """Statuses in which bytes may still arrive: progress applies to no other."""
 
 _BYTES_ARE_THERE: Final = frozenset({"PROCESSING", "COMPLETED"})
+_JOB_ENDS: Final = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED", "CANCELLED"})
 _FIELD: Final = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
@@ -59,8 +60,12 @@ class Update:
 
     @property
     def progress(self) -> int:
-        """Percent of the bytes sent; 100 only once all of them are in the store."""
-        if self.status in _BYTES_ARE_THERE:
+        """Percent of the bytes sent.
+
+        100 of a photo only once all of them are in the store, and of a job only at its end, however
+        it ended: as `shown_percent` and `job_percent`.
+        """
+        if self.status in (_BYTES_ARE_THERE if self.photo_id else _JOB_ENDS):
             return 100
         if self.bytes_total == 0:
             return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +13,9 @@ from sluice_core.uploads.names import normalize_path
 
 UPLOAD_MARK: Final = "sluice-upload"
 PATH_MARK: Final = "sluice-path"
+TRACE_MARK: Final = "sluice-trace"
+
+_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def upload_mark(upload_id: str) -> dict[str, str]:
@@ -50,3 +54,14 @@ def marked_path(metadata: Mapping[str, str]) -> str | None:
         raise InvalidArgument(
             "BAD_PATH", f"The object's {PATH_MARK} is no path in Base64; sign it with its URL."
         ) from None
+
+
+def trace_mark(traceparent: str) -> dict[str, str]:
+    """Return the metadata that continue the trace of whoever signed the URL; none without one."""
+    return {TRACE_MARK: traceparent} if traceparent else {}
+
+
+def marked_trace(metadata: Mapping[str, str]) -> str:
+    """Return the traceparent in the metadata of an object; empty without a valid one."""
+    found = metadata.get(TRACE_MARK, "")
+    return found if _TRACEPARENT.fullmatch(found) else ""

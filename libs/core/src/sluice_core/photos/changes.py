@@ -5,14 +5,22 @@ The caller holds the lock of the photo's job, so that counts and versions are cu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.counts import JOB_ENDS
 from sluice_core.photos.model import Photo, UploadJob
-from sluice_core.photos.states import REOPENED, PhotoStatus, Reopening, photo_ended, steps_to
+from sluice_core.photos.states import (
+    REOPENED,
+    TAKES_PARTS,
+    UNARRIVED,
+    PhotoStatus,
+    Reopening,
+    photo_ended,
+    steps_to,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,8 @@ class PhotoChange:
     taken_at: float | None = None
     """When a COMPLETED photo was taken, if it says so. Unix seconds."""
     trace_parent: str = ""
+    asked_before: float | None = None
+    """Only if its client has got no URL since this time: for a photo that did not arrive."""
 
 
 class Outcome(Enum):
@@ -38,7 +48,7 @@ class Outcome(Enum):
     REPEATED = auto()
     """The photo has this status already."""
     LATE = auto()
-    """The photo is past this state, has ended, or is in a later attempt."""
+    """The photo is past this state, has ended, is in a later attempt or waits for longer."""
     UNPROCESSED = auto()
     """It is to be COMPLETED, and no processed object is known."""
     UNKNOWN = auto()
@@ -55,6 +65,8 @@ def decide(
             COMPLETED.
     """
     if change.attempt is not None and change.attempt != photo.attempt:
+        return Outcome.LATE, ()
+    if change.asked_before is not None and photo.asked_at >= change.asked_before:
         return Outcome.LATE, ()
     if change.target is photo.status:
         return Outcome.REPEATED, ()
@@ -81,9 +93,14 @@ def enter(photo: Photo, status: PhotoStatus, change: PhotoChange, now: float) ->
 def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
     """Return the FAILED photo in its next attempt, or the photo itself if that has begun.
 
-    Raise `FailedPrecondition` PHOTO_ENDED or PHOTO_NOT_FAILED. That its object is missing (RETRY)
-    or there (REPROCESS) is for the caller to check.
+    Raise `FailedPrecondition` PHOTO_ENDED or PHOTO_NOT_FAILED; ARRIVED raises nothing and changes
+    only a photo that FAILED because it did not arrive. That its object is missing (RETRY) or there
+    (REPROCESS, ARRIVED) is for the caller to check.
     """
+    if how is Reopening.ARRIVED and (
+        photo.status is not PhotoStatus.FAILED or photo.reason not in UNARRIVED
+    ):
+        return photo
     if photo.status is PhotoStatus.FAILED:
         return replace(
             photo,
@@ -91,6 +108,9 @@ def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
             attempt=photo.attempt + 1,
             version=photo.version + 1,
             updated_at=now,
+            # Results for an object that arrived late are of no attempt before.
+            attempt_started_at=photo.attempt_started_at if how is Reopening.ARRIVED else now,
+            asked_at=now if how is Reopening.RETRY else photo.asked_at,
             reason="",
             detail="",
             multipart_id="",
@@ -112,28 +132,27 @@ def reopen(photo: Photo, how: Reopening, now: float) -> Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class JobChanges:
-    """A job and its photos after changes, with what each step led to."""
+class JobChange:
+    """A job after changes of its photos."""
 
     job: UploadJob
-    photos: Mapping[str, Photo]
-    """The changed ones by their id."""
-    steps: Sequence[Photo]
-    """Every photo as it was after each step, in order."""
     has_ended: bool
     """Whether the last open photo ended."""
 
 
-def move(job: UploadJob, steps: Sequence[tuple[PhotoStatus, Photo]], now: float) -> JobChanges:
+def move(job: UploadJob, steps: Sequence[tuple[PhotoStatus, Photo]], now: float) -> JobChange:
     """Return the job after these steps, each a former status and the photo after it."""
-    counts = job.counts
+    counts, sent_bytes = job.counts, job.sent_bytes
     for former, photo in steps:
         counts = counts.moved(former, photo.status)
-    moved = replace(job, counts=counts, version=job.version + 1, updated_at=now)
+        # A new attempt takes the bytes back.
+        sent_bytes += photo.size * ((former in TAKES_PARTS) - (photo.status in TAKES_PARTS))
+    moved = replace(
+        job, counts=counts, sent_bytes=sent_bytes, version=job.version + 1, updated_at=now
+    )
     has_ended = moved.status in JOB_ENDS and job.status not in JOB_ENDS
     if moved.status not in JOB_ENDS:
         moved = replace(moved, finished_at=None)
     elif has_ended:
         moved = replace(moved, finished_at=now)
-    photos = {photo.photo_id: photo for _, photo in steps}
-    return JobChanges(moved, photos, tuple(photo for _, photo in steps), has_ended)
+    return JobChange(moved, has_ended)

@@ -8,7 +8,9 @@ import uuid_utils
 
 from sluice_core.errors import InvalidArgument
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+"""Form of the ids of jobs and photos, as documents of the API have it."""
+_ID = re.compile(ID_PATTERN)
 
 
 def new_operation_id() -> str:

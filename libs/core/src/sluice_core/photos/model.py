@@ -42,6 +42,10 @@ class Photo:
     status: PhotoStatus
     created_at: float
     updated_at: float
+    attempt_started_at: float
+    """What happened before is of a former attempt. A change of the photo does not move it."""
+    asked_at: float
+    """When its client last got URLs to send it, to some minutes: its arrival is due after that."""
     reason: str = ""
     """Why it FAILED, in UPPER_SNAKE; otherwise empty."""
     detail: str = ""
@@ -77,6 +81,8 @@ class UploadJob:
     version: int = 1
     """Number of changes of the job and its photos: for ETags, and the sequence of its events."""
     finished_at: float | None = None
+    sent_bytes: int = 0
+    """Bytes of the photos whose upload is over, however it ended."""
 
     @property
     def status(self) -> JobStatus:

@@ -25,7 +25,9 @@ CONTENT_TYPES: Final = frozenset(
     }
 )
 """Types that the processor decodes. What the bytes are is its business, not the client's word."""
-_ALIASES: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
+CONTENT_TYPE_ALIASES: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"}
+KNOWN_CONTENT_TYPES: Final = CONTENT_TYPES | CONTENT_TYPE_ALIASES.keys()
+"""What clients may send, without regard to case."""
 
 # An allow-list: letters, marks, numbers, punctuation, symbols and spaces. Not on it are control
 # and formatting characters, among them the bidi overrides and isolates that make `gpj.exe` read
@@ -97,7 +99,7 @@ def photo_path(job_id: str, filename: str) -> str:
 def check_content_type(content_type: str, field: str = "mimeType") -> str:
     """Return the content type of a photo, in its usual spelling. UNSUPPORTED_CONTENT_TYPE."""
     folded = content_type.lower()
-    known = _ALIASES.get(folded, folded)
+    known = CONTENT_TYPE_ALIASES.get(folded, folded)
     if known not in CONTENT_TYPES:
         raise InvalidArgument(
             "UNSUPPORTED_CONTENT_TYPE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from sluice_core.errors import FailedPrecondition
 
@@ -21,12 +22,14 @@ class PhotoStatus(StrEnum):
 
 
 class Reopening(StrEnum):
-    """The two commands that give a FAILED photo another attempt."""
+    """What gives a FAILED photo another attempt: two commands, and its late object."""
 
     RETRY = "retry"
     """Upload it again: its object never arrived."""
     REPROCESS = "reprocess"
     """Process its object again."""
+    ARRIVED = "arrived"
+    """Its object is there after all."""
 
 
 _S = PhotoStatus
@@ -52,9 +55,20 @@ TAKES_PARTS = frozenset({_S.QUEUED, _S.UPLOADING})
 """States in which the upload of an attempt is open."""
 
 REOPENED: Mapping[Reopening, PhotoStatus] = MappingProxyType(
-    {Reopening.RETRY: _S.QUEUED, Reopening.REPROCESS: _S.PROCESSING}
+    {
+        Reopening.RETRY: _S.QUEUED,
+        Reopening.REPROCESS: _S.PROCESSING,
+        Reopening.ARRIVED: _S.PROCESSING,
+    }
 )
 """Where the next attempt of a FAILED photo begins."""
+
+NOT_ARRIVED: Final = "NOT_ARRIVED"
+"""Reason of a photo whose object did not arrive in time."""
+UPLOAD_EXPIRED: Final = "UPLOAD_EXPIRED"
+"""Reason of a photo whose multipart was removed before it was whole."""
+UNARRIVED: Final = frozenset({NOT_ARRIVED, UPLOAD_EXPIRED})
+"""Reasons that the photo's object refutes when it arrives afterwards."""
 
 _ORDER = (_S.QUEUED, _S.UPLOADING, _S.PROCESSING, _S.COMPLETED)
 
@@ -82,8 +96,13 @@ def steps_to(current: PhotoStatus, target: PhotoStatus) -> tuple[PhotoStatus, ..
 
 def photo_ended(status: PhotoStatus) -> FailedPrecondition:
     """Return the error for a command that needs an open photo."""
+    rest = (
+        "retry it, or process it again if it had arrived"
+        if status is PhotoStatus.FAILED
+        else "it cannot change any more; create a new upload job"
+    )
     return FailedPrecondition(
         "PHOTO_ENDED",
-        f"The photo is {status.value} and cannot change any more; create a new upload job.",
+        f"The photo is {status.value}: {rest}.",
         metadata={"status": status.value},
     )

@@ -21,6 +21,8 @@ _NAMES = {
     for spelling in (strategy.value, strategy.name)
 }
 
+STRATEGY_NAMES = frozenset(_NAMES)
+
 
 def parse_strategy(name: str, field: str = "strategy") -> UploadStrategy:
     """Return the strategy of this name, e.g. `s3-presigned` or `S3_PRESIGNED`. BAD_STRATEGY."""

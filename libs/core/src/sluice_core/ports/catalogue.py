@@ -239,8 +239,8 @@ class NodeCatalogue(Protocol):
 
         The upload id is derived from the node id. Return None without a change while an upload's
         intent names the object: that upload commits the node. Intents of multiparts through
-        presigned URLs (`direct_multipart_id`) are none of an upload's; they are dropped. A quota
-        does not refuse it.
+        presigned URLs (`direct_multipart_id`) are none of an upload's; they stay for the sweeper,
+        since multiparts of former attempts may be open. A quota does not refuse it.
         """
         ...
 

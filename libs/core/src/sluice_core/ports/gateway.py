@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sluice_core.ports.catalogue import Catalogue
+from sluice_core.ports.catalogue_load import CatalogueLoad
 from sluice_core.ports.idempotency import IdempotencyCatalogue
 from sluice_core.ports.photos import PhotoCatalogue
 from sluice_core.ports.refresh_tokens import RefreshTokenCatalogue
@@ -21,6 +22,7 @@ class GatewayCatalogue(
     PhotoCatalogue,
     TagCatalogue,
     IdempotencyCatalogue,
+    CatalogueLoad,
     Protocol,
 ):
     """Everything that the gateway keeps. The guarantees of `Catalogue` hold for every method."""

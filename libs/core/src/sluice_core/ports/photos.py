@@ -55,6 +55,14 @@ class PhotoPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ContradictedPhotos:
+    """Photos of a slice that their nodes contradict; `next_after` is empty at the last slice."""
+
+    photos: Sequence[Photo]
+    next_after: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedPhoto:
     """What became of a change. `photo` and `job` are as they are now; None for an unknown photo."""
 
@@ -90,11 +98,26 @@ class PhotoCatalogue(Protocol):
         ...
 
     async def open_photos(
-        self, unchanged_since: float, limit: int, after: str = ""
+        self,
+        unchanged_since: float,
+        limit: int,
+        after: Photo | None = None,
+        *,
+        asked_before: float | None = None,
     ) -> Sequence[Photo]:
-        """Return open photos without a change since this time, by id, from all owners.
+        """Return open photos without a change since this time, from all owners.
 
-        Starts after the photo id `after`. For the sweeper, which looks for what got stuck.
+        In the order of their last change, after that photo of a former page. With `asked_before`
+        only those whose clients got no URL since. For the sweeper, which looks for what got stuck.
+        """
+        ...
+
+    async def contradicted_photos(self, slice_size: int, after: str = "") -> ContradictedPhotos:
+        """Return the ended photos that their nodes contradict, among the next ones by their id.
+
+        These are CANCELLED or deleted ones with a live node, COMPLETED ones without, and those that
+        FAILED because their object had not arrived, which has a live node now. A slice has any
+        photos, so that its cost does not depend on how few are found.
         """
         ...
 
@@ -128,13 +151,22 @@ class PhotoCatalogue(Protocol):
         ...
 
     async def reopen_photo(
-        self, owner: Owner, photo_id: str, how: Reopening, *, audit: AuditEntry | None = None
+        self,
+        owner: Owner,
+        photo_id: str,
+        how: Reopening,
+        *,
+        audit: AuditEntry | None = None,
+        trace_parent: str = "",
     ) -> ChangedPhoto:
-        """Give a FAILED photo another attempt; REPEATED if that has begun.
+        """Give a FAILED photo another attempt; REPEATED if that has begun (or see `reopen`).
 
-        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_EXISTS for a retry of a
-        photo whose node was committed (rule 19: no node id is committed twice); OBJECT_MISSING for
-        another processing without a live node. The multipart of the former attempt is left to the
+        For REPROCESS the outbox gets a ProcessingRequested, also for a repeat.
+
+        Raise `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED; OBJECT_DELETED for a photo whose
+        node is a tombstone (rule 19: no node id is committed twice); OBJECT_EXISTS for a retry of a
+        photo with a live node; OBJECT_MISSING for another processing, or an arrival, without a
+        node. The multipart of the former attempt is left to the
         sweeper, which knows it by its intent.
         """
         ...
@@ -149,6 +181,23 @@ class PhotoCatalogue(Protocol):
         """
         ...
 
+    async def assign_node(self, owner: Owner, photo_id: str, node_id: str) -> Photo:
+        """Let a photo that takes bytes become another node, of an upload that has begun for it.
+
+        The photo is UPLOADING afterwards, if it was QUEUED. Its object lies beside the former one,
+        under the id of the node (rule 14). A repeat has no effect. Return the photo. Raise
+        `FailedPrecondition` PHOTO_ENDED.
+        """
+        ...
+
+    async def keep_awaiting(self, photo_id: str, attempt: int) -> None:
+        """Record that the client of an attempt gets URLs now. No change of the photo.
+
+        Raise `FailedPrecondition` PHOTO_ENDED as `set_multipart`. Excludes the changes of the
+        photo: one with `asked_before` comes first, or has no effect.
+        """
+        ...
+
     async def set_multipart(self, photo_id: str, attempt: int, multipart_id: str) -> str:
         """Record the store's multipart of an attempt; return the recorded one.
 
@@ -160,13 +209,13 @@ class PhotoCatalogue(Protocol):
     async def record_upload_parts(
         self, photo_id: str, attempt: int, parts: Sequence[UploadPart]
     ) -> None:
-        """Add parts of an open attempt, in place of former ones of the same numbers.
+        """Add parts that the store has of an open attempt, in place of those of the same numbers.
 
         Raise `FailedPrecondition` PHOTO_ENDED as `set_multipart`. They are forgotten when the
         upload of the attempt is over.
         """
         ...
 
-    async def upload_parts(self, photo_id: str) -> Sequence[UploadPart]:
-        """Return the recorded parts by number."""
+    async def recorded_bytes(self, photo_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the bytes of the recorded parts by photo; photos without parts are missing."""
         ...

@@ -81,6 +81,18 @@ class QuotaCatalogue(Protocol):
         """Return limits and usage; the usage is counted without a quota too, but no reservation."""
         ...
 
+    async def check_room(
+        self, tenant: str, drive: str, size: int, node_count: int, *, job_id: str = ""
+    ) -> None:
+        """Check that nodes of `size` bytes in all fit at the moment; reserve nothing.
+
+        Photos of open jobs that may still arrive count as reserved, except those of the job
+        `job_id`, for a repeated creation, and those that are sent by tus, which reserve themselves.
+
+        Raise `ResourceExhausted` QUOTA_EXCEEDED as `reserve` does.
+        """
+        ...
+
     async def reserve(self, tenant: str, drive: str, upload_id: str, size: int) -> bool:
         """Reserve room for `size` bytes, one node and one open upload.
 

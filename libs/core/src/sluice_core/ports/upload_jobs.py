@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +76,10 @@ class JobCatalogue(Protocol):
 
     async def job_with_photos(self, owner: Owner, job_id: str) -> JobWithPhotos:
         """Return the job and its photos as they are at one moment."""
+        ...
+
+    async def job_versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the versions of those jobs that exist, whoever owns them."""
         ...
 
     async def list_jobs(

@@ -55,7 +55,7 @@ def direct_upload_id(node_id: str) -> str:
 def direct_multipart_id(node_id: str, attempt: int) -> str:
     """Return the upload id that the intent of a multipart through presigned URLs has (rule 13).
 
-    It begins with the id that the adoption of the object has, which drops the intent.
+    It begins with the id that the adoption of the object has, which the intent does not hinder.
     """
     return f"{direct_upload_id(node_id)}-{attempt}"
 

@@ -21,6 +21,7 @@ from sluice_gateway.auth.signing_keys import (
     RotationPolicy,
     SigningKey,
     from_bytes,
+    is_rotation_due,
     key_ring,
     public_keys,
     rotated,
@@ -46,9 +47,14 @@ class KeyFile:
     def __init__(self, path: Path, policy: RotationPolicy) -> None:
         self._path = path
         self._policy = policy
+        self._last_read: tuple[bytes, tuple[SigningKey, ...]] = (b"", ())
 
     def read(self) -> tuple[SigningKey, ...]:
-        """Return the keys; none if there is no file. Raise `UnusableKeys`."""
+        """Return the keys; none if there is no file. Raise `UnusableKeys`.
+
+        Importing private keys takes long and holds the interpreter's lock: 40 ms for one of RSA.
+        So the same content is imported once.
+        """
         try:
             with self._path.open("rb") as file:
                 content = file.read(MAX_KEY_BYTES + 1)
@@ -58,10 +64,15 @@ class KeyFile:
             raise UnusableKeys(f"{self._path} cannot be read: {error.strerror}") from None
         if len(content) > MAX_KEY_BYTES:
             raise UnusableKeys(f"{self._path} is larger than {MAX_KEY_BYTES} bytes")
+        known, keys = self._last_read
+        if content == known:
+            return keys
         try:
-            return from_bytes(content)
+            keys = from_bytes(content)
         except UnusableKeys as error:
             raise UnusableKeys(f"{self._path}: {error}") from None
+        self._last_read = (content, keys)
+        return keys
 
     def rotate(self, now: float) -> tuple[SigningKey, ...]:
         """Do what is due and return the keys.
@@ -69,15 +80,16 @@ class KeyFile:
         Raise `UnusableKeys` for a damaged file, OSError if it cannot be written.
         """
         found = self.read()
-        if found and rotated(found, self._policy, now) == found:
+        if not is_rotation_due(found, self._policy, now):
             return found
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
             # Another process may have rotated while this one waited.
             found = self.read()
+            if not is_rotation_due(found, self._policy, now):
+                return found
             wanted = rotated(found, self._policy, now)
-            if wanted != found:
-                self._write(wanted)
+            self._write(wanted)
         return wanted
 
     @contextmanager

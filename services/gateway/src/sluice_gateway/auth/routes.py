@@ -34,13 +34,20 @@ from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, StrictRoute
 class CredentialsBody(Body):
     """Email and password."""
 
-    email: Annotated[str, Field(max_length=4 * MAX_EMAIL_BYTES, examples=["ann@example.com"])]
+    email: Annotated[
+        str,
+        Field(
+            max_length=4 * MAX_EMAIL_BYTES,
+            examples=["ann@example.com"],
+            json_schema_extra={"format": "email"},
+        ),
+    ]
     password: Annotated[
         str,
         Field(
             description=f"At least {MIN_PASSWORD_CHARS} characters.",
             max_length=MAX_PASSWORD_BYTES,
-            json_schema_extra={"format": "password"},
+            json_schema_extra={"format": "password", "minLength": MIN_PASSWORD_CHARS},
         ),
     ]
 

@@ -115,12 +115,26 @@ def rotated(
 
     A key is withdrawn when the last token that it can have signed has expired for every clock.
     """
-    by_age = sorted(keys, key=_age)
-    kept = [key for key, successor in pairwise(by_age) if now < withdrawn_at(successor, policy)]
-    kept += by_age[-1:]
-    if not kept or kept[-1].created_at + policy.rotation_seconds <= now:
+    kept = _kept(keys, policy, now)
+    if _needs_key(kept, policy, now):
         kept.append(new_key(policy.algorithm, now))
     return tuple(kept)
+
+
+def is_rotation_due(keys: Sequence[SigningKey], policy: RotationPolicy, now: float) -> bool:
+    """Return whether `rotated` would return other keys; unlike it, make none."""
+    kept = _kept(keys, policy, now)
+    return len(kept) < len(keys) or _needs_key(kept, policy, now)
+
+
+def _kept(keys: Sequence[SigningKey], policy: RotationPolicy, now: float) -> list[SigningKey]:
+    by_age = sorted(keys, key=_age)
+    kept = [key for key, successor in pairwise(by_age) if now < withdrawn_at(successor, policy)]
+    return kept + by_age[-1:]
+
+
+def _needs_key(kept: Sequence[SigningKey], policy: RotationPolicy, now: float) -> bool:
+    return not kept or kept[-1].created_at + policy.rotation_seconds <= now
 
 
 def withdrawn_at(successor: SigningKey, policy: RotationPolicy) -> float:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import structlog
 from starlette.requests import HTTPConnection
 
-from sluice_common.security.authentication import Authenticator
+from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_principal
-from sluice_core.errors import Unauthenticated
+from sluice_gateway.http.refusals import ambiguous_credentials
 
 _PRINCIPAL: Final = "sluice.principal"
 
@@ -31,6 +31,10 @@ class KeylessAuthenticator:
             return LOCAL_PRINCIPAL
         return await self._tokens.authenticate(authorization)
 
+    def holds_key(self, principal: Principal) -> bool:
+        """Return whether the key of the principal's token is still in use; without one, True."""
+        return principal.key is None or not is_key_withdrawn(self._tokens, principal)
+
 
 class Authentication:
     """Authenticates requests.
@@ -43,7 +47,7 @@ class Authentication:
     """
 
     def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+        self.authenticator = authenticator
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         """Return the principal, and bind it to the request and its log lines.
@@ -57,9 +61,8 @@ class Authentication:
             return known
         headers = connection.headers.getlist("authorization")
         if len(headers) > 1:
-            # Proxies may disagree on which of them counts.
-            raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
-        principal = await self._authenticator.authenticate(headers[0] if headers else None)
+            raise ambiguous_credentials()
+        principal = await self.authenticator.authenticate(headers[0] if headers else None)
         connection.scope[_PRINCIPAL] = principal
         set_principal(principal, headers[0] if headers else None)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)

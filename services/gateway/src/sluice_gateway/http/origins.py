@@ -95,17 +95,19 @@ class CorsHeaders:
             await self._app(scope, receive, send)
             return
         # A cache must not give what one origin may read to another.
-        added = [(b"vary", b"origin")]
+        added = {b"vary": b"origin"}
         origins = headers_of(scope, b"origin")
         if len(origins) == 1 and origins[0] in self._allowed:
-            added += [
-                (b"access-control-allow-origin", origins[0].encode("latin-1")),
-                (b"access-control-expose-headers", _EXPOSED_HEADERS.encode("ascii")),
-            ]
+            added[b"access-control-allow-origin"] = origins[0].encode("latin-1")
+            added[b"access-control-expose-headers"] = _EXPOSED_HEADERS.encode("ascii")
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *added]}
+                headers = [*message.get("headers", ())]
+                # A route with its own rules has set some; a second origin is one too many.
+                present = {name for name, _ in headers}
+                headers += [each for each in added.items() if each[0] not in present]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

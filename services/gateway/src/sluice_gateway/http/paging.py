@@ -12,19 +12,22 @@ from fastapi import Query
 
 from sluice_core.errors import InvalidArgument
 from sluice_gateway.http.json_bodies import parse_json
+from sluice_gateway.http.parameters import Whole
 
 MAX_PAGE_SIZE: Final = 200
 _MAX_PAGE: Final = 10_000
 _MAX_CURSOR_CHARS: Final = 2048
 
 PageNumber = Annotated[
-    int, Query(ge=0, le=_MAX_PAGE, description="Counts from 0; skips what comes before.")
+    Whole, Query(ge=0, le=_MAX_PAGE, description="Counts from 0; skips what comes before.")
 ]
-PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)]
+PageSize = Annotated[Whole, Query(ge=1, le=MAX_PAGE_SIZE)]
 Cursor = Annotated[
     str | None,
     Query(
-        max_length=_MAX_CURSOR_CHARS, description="`next` of the page before, in place of `page`."
+        max_length=_MAX_CURSOR_CHARS,
+        description="`next` of the page before, in place of `page`.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
     ),
 ]
 

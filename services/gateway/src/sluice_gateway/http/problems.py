@@ -22,6 +22,13 @@ _MAX_VALUE_CHARS: Final = 256
 CHECKSUM_MISMATCH: Final = 460
 """A status of tus, which HTTP does not have."""
 
+_TITLES: Final[Mapping[int, str]] = {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    CHECKSUM_MISMATCH: "Checksum Mismatch",
+}
+"""Names of RFC 9110, which Python has from 3.13 on, and of tus."""
+
 _BY_CODE: Final[Mapping[str, int]] = {
     "INVALID_ARGUMENT": 400,
     "OUT_OF_RANGE": 400,
@@ -43,8 +50,11 @@ _BY_REASON: Final[Mapping[str, int]] = {
     "MESSAGE_STALLED": 408,
     "MESSAGE_TOO_LARGE": 413,
     "METADATA_TOO_LARGE": 431,
+    "QUOTA_EXCEEDED": 507,  # waiting, as 429 suggests, would not help
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "LENGTH_REQUIRED": 411,
+    "PRECONDITION_FAILED": 412,
+    "RANGE_NOT_SATISFIABLE": 416,
     "TUS_VERSION_UNSUPPORTED": 412,
     "UPLOAD_CHECKSUM_MISMATCH": CHECKSUM_MISMATCH,
     "UPLOAD_GONE": 410,
@@ -53,6 +63,9 @@ _BY_REASON: Final[Mapping[str, int]] = {
     "UPLOAD_TOO_LARGE": 413,
 }
 """Reasons for which HTTP has a more exact status than that of their gRPC code."""
+_TEMPORARY: Final = frozenset({429, 503, 504})
+RETRY_SECONDS: Final = 1.0
+"""Delay before a repeat where the error does not say."""
 _LAST_OF_CONNECTION: Final = frozenset({408, 413, 431})
 """The rest of such a request is not read, so its connection cannot serve another."""
 
@@ -88,8 +101,9 @@ def problem_of(error: SluiceError, request_id: str, trace_id: str) -> dict[str, 
         ]
     elif error.field is not None:
         problem["errors"] = [{"field": error.field, "detail": problem["detail"]}]
-    if error.retry_after_seconds is not None:
-        problem["retryAfterSeconds"] = max(error.retry_after_seconds, 0.0)
+    delay = retry_after_seconds(error)
+    if delay is not None:
+        problem["retryAfterSeconds"] = delay
     if error.metadata:
         entries = list(error.metadata.items())[:_MAX_METADATA_ENTRIES]
         problem["metadata"] = {
@@ -98,8 +112,18 @@ def problem_of(error: SluiceError, request_id: str, trace_id: str) -> dict[str, 
     return problem
 
 
+def retry_after_seconds(error: SluiceError) -> float | None:
+    """Return the delay that an answer names; each that says "not now" names one.
+
+    Not every backend knows how long it will be down.
+    """
+    if error.retry_after_seconds is not None:
+        return max(error.retry_after_seconds, 0.0)
+    return RETRY_SECONDS if http_status(error) in _TEMPORARY else None
+
+
 def _title(status: int) -> str:
-    return "Checksum Mismatch" if status == CHECKSUM_MISMATCH else HTTPStatus(status).phrase
+    return _TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Response:
@@ -109,13 +133,15 @@ def problem_response(error: SluiceError, request_id: str, trace_id: str) -> Resp
     headers = {"cache-control": "no-store"}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = challenge(error.reason)
-    if error.retry_after_seconds is not None:
+    if (delay := retry_after_seconds(error)) is not None:
         # Whole seconds, rounded up: a retry after exactly this time is not too early.
-        headers["retry-after"] = str(math.ceil(max(error.retry_after_seconds, 0.0)))
+        headers["retry-after"] = str(math.ceil(delay))
     if isinstance(error, RateLimited):
         headers |= error.headers
     if "allow" in error.metadata and status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = error.metadata["allow"]
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "size" in error.metadata:
+        headers["content-range"] = f"bytes */{error.metadata['size']}"
     if status in _LAST_OF_CONNECTION:
         headers["connection"] = "close"
     # ASCII: a name in an error may hold what UTF-8 cannot encode.

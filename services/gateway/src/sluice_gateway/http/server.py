@@ -32,6 +32,8 @@ KEEP_ALIVE_SECONDS: Final = 20
 MAX_WEBSOCKET_MESSAGE_BYTES: Final = 16 * 1024
 """A STOMP frame; larger messages end the connection before they are in memory."""
 _BACKLOG: Final = 2048
+_UNANSWERED_MS: Final = 60_000
+"""Also the time that a reader may pause a download."""
 
 ContextSource = Callable[[], ssl.SSLContext]
 EndSessions = Callable[[], Awaitable[None]]
@@ -171,7 +173,11 @@ def bind(setting: str, address: Address) -> socket.socket:
     try:
         found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)[0]
         host, port = found[4][:2]
-        return socket.create_server((str(host), int(port)), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((str(host), int(port)), family=family, backlog=_BACKLOG)
+        # Its connections inherit it. A live session to a client that vanished ends after its next
+        # heart-beat, not after the quarter of an hour for which the kernel repeats it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MS)
+        return listener
     except OSError:
         raise ConfigurationError(
             f"{setting}: cannot listen on {address}; is another server running there?"

@@ -1,63 +1,61 @@
-"""Live updates of jobs and photos, published after their transaction."""
+"""Announcement of changed photos and jobs to those who listen, after the commit."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final
 
 import structlog
 
-from sluice_core.errors import ResourceExhausted, Unavailable
-from sluice_core.live.updates import MAX_FIELD_CHARS, Audience, Update
-from sluice_core.photos.counts import JOB_ENDS
+from sluice_core.errors import NotFound, SluiceError
 from sluice_core.photos.model import Photo, UploadJob
-from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.live_updates import LiveUpdates
-
-_IN_STORE: Final = frozenset({PhotoStatus.PROCESSING, PhotoStatus.COMPLETED})
+from sluice_core.ports.upload_jobs import JobCatalogue
+from sluice_gateway.jobs.updates import audience_of, job_update, photo_update
 
 _log = structlog.get_logger(__name__)
 
 
-class Announcements:
-    """Publishes the states of jobs and photos to their owners.
+class Announcer:
+    """Publishes the present states of photos and their jobs, for commands and events alike.
 
-    Best effort: the catalogue has the truth, and the projector publishes the same states.
+    States, not steps: a repeat has no effect, and an older state none after a newer one. A failure
+    is logged only, because the commit stands: those who poll or take a snapshot see it.
     """
 
-    def __init__(self, updates: LiveUpdates) -> None:
-        self._updates = updates
+    def __init__(self, jobs: JobCatalogue, live: LiveUpdates) -> None:
+        self._jobs = jobs
+        self._live = live
+
+    async def announce(self, photos: Iterable[Photo], jobs: Iterable[UploadJob] = ()) -> None:
+        """Publish these photos, and once each job that they belong to.
+
+        Reads no photo: a job of a thousand would be read for each change of one.
+
+        Args:
+            photos: as they are now.
+            jobs: those that the caller knows as they are now; of the others one row is read each.
+        """
+        known = {job.job_id: job for job in jobs}
+        by_job: defaultdict[str, list[Photo]] = defaultdict(list)
+        for photo in photos:
+            by_job[photo.job_id].append(photo)
+        for job_id, changed in by_job.items():
+            job = known.get(job_id)
+            try:
+                job = job or await self._jobs.get_job(changed[0].owner, job_id)
+            except NotFound:
+                continue
+            except SluiceError as error:
+                _log.warning("update.publish_failed", jobId=job_id, error=str(error))
+                continue
+            await self.publish(job, changed)
 
     async def publish(self, job: UploadJob, photos: Iterable[Photo] = ()) -> None:
-        """Publish the states of a job and of some of its photos, as their transaction left them."""
-        owner = Audience(job.owner.tenant, job.owner.user_id)
-        states = [*map(update_of_photo, photos), update_of_job(job)]
+        """Publish a job and some of its photos, as they are now."""
+        # The job last: a client that hears of its end has heard of every photo.
+        updates = [*map(photo_update, photos), job_update(job)]
         try:
-            await self._updates.publish(owner, states)
-        except (Unavailable, ResourceExhausted) as error:
-            _log.warning("updates.publish_failed", reason=error.reason, detail=error.log_detail)
-
-
-def update_of_photo(photo: Photo) -> Update:
-    """Return the state of a photo for those who listen."""
-    return Update(
-        photo.job_id,
-        photo.photo_id,
-        photo.status.value,
-        bytes_sent=photo.size if photo.status in _IN_STORE else 0,
-        bytes_total=photo.size,
-        version=photo.version,
-        reason=photo.reason[:MAX_FIELD_CHARS],
-    )
-
-
-def update_of_job(job: UploadJob) -> Update:
-    """Return the state of a job for those who listen."""
-    return Update(
-        job.job_id,
-        "",
-        job.status.value,
-        bytes_sent=job.total_bytes if job.status in JOB_ENDS else 0,
-        bytes_total=job.total_bytes,
-        version=job.version,
-    )
+            await self._live.publish(audience_of(job.owner), updates)
+        except SluiceError as error:
+            _log.warning("update.publish_failed", jobId=job.job_id, error=str(error))

@@ -26,7 +26,7 @@ async def cancel_photo(services: PhotoServices, caller: Caller, photo_id: str) -
     # Also at a repeat: the first call may have been killed before the abort.
     await services.multiparts.discard([now])
     if changed.outcome is Outcome.APPLIED and job is not None:
-        await services.announcements.publish(job, [now])
+        await services.announcer.publish(job, [now])
     return photo_state(now)
 
 
@@ -35,6 +35,8 @@ async def cancel_job(services: PhotoServices, caller: Caller, job_id: str) -> Jo
 
     Raise `NotFound` JOB_NOT_FOUND.
     """
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_job(caller.owner, job_id)
     cancelled = await services.catalogue.cancel_job(
         caller.owner, job_id, audit=caller.audit("CancelUploadJob", f"job/{job_id}")
     )
@@ -42,5 +44,5 @@ async def cancel_job(services: PhotoServices, caller: Caller, job_id: str) -> Jo
     gone = [photo for photo in now.photos if photo.status is PhotoStatus.CANCELLED]
     await services.multiparts.discard(gone)
     if cancelled:
-        await services.announcements.publish(now.job, cancelled)
+        await services.announcer.publish(now.job, cancelled)
     return job_view(now.job, now.photos, {})

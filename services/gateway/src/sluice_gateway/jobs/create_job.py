@@ -41,29 +41,34 @@ async def create_job(
     Sends no request to the store, so it works while that is down.
 
     Raise `InvalidArgument` BAD_FILENAME, UNSUPPORTED_CONTENT_TYPE, BAD_PHOTO_SIZE, BAD_STRATEGY;
-    `RateLimited`; `Unavailable` BACK_PRESSURE; `PermissionDenied` NOT_GRANTED, DRIVE_READ_ONLY.
+    `RateLimited`; `Unavailable` BACK_PRESSURE; `PermissionDenied` NOT_GRANTED, DRIVE_READ_ONLY;
+    `ResourceExhausted` QUOTA_EXCEEDED for a job whose photos do not fit together; the errors of a
+    store that cannot sign URLs, and then there is no job.
     """
     strategy = _check_strategy(body.strategy, services.options)
     files = _check_files(body, services.options.max_photo_bytes)
     await services.limits.admit_job(caller.principal)
     await _check_pressure(services)
     drive = await writable_drive(services.catalogue, services.homes, caller.principal)
+    # A PUT to the store is not stopped by a quota: its object is there when somebody hears of it.
     job_id = job_id_of(operation_id)
-    created = await services.catalogue.create_job(
-        NewJob(
-            job_id=job_id,
-            owner=caller.owner,
-            drive=drive.name,
-            strategy=strategy,
-            photos=[_new_photo(drive, job_id, file) for file in files],
-            trace_parent=current_traceparent(),
-        )
+    total = sum(file.size for file in files)
+    await services.catalogue.check_room(drive.tenant, drive.name, total, len(files), job_id=job_id)
+    new = NewJob(
+        job_id=job_id,
+        owner=caller.owner,
+        drive=drive.name,
+        strategy=strategy,
+        photos=[_new_photo(drive, job_id, file) for file in files],
+        trace_parent=current_traceparent(),
     )
+    await services.urls.check(drive, strategy, new.photos[0])
+    created = await services.catalogue.create_job(new)
     if created.created:
         services.metrics.created.inc()
         services.metrics.photos.inc(len(files))
         # Without the photos: nobody knows them yet, and their first progress shows them.
-        await services.announcements.publish(created.job)
+        await services.announcer.publish(created.job)
     items = await services.urls.items(drive, strategy, created.photos)
     return NewJobView(job_id=job_id, items=items)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from sluice_core.errors import FailedPrecondition, InvalidArgument
 from sluice_core.photos.model import Photo
 from sluice_core.photos.states import TAKES_PARTS, PhotoStatus, photo_ended
+from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.ports.object_store import PartTag
 from sluice_gateway.jobs.callers import Caller
 from sluice_gateway.jobs.job_views import photo_state
@@ -40,14 +41,23 @@ async def finalize_upload(
         return photo_state(photo)
     if photo.status not in TAKES_PARTS:
         raise photo_ended(photo.status)
+    job = await services.catalogue.get_job(caller.owner, photo.job_id)
+    if job.strategy is UploadStrategy.TUS:
+        raise FailedPrecondition(
+            "OBJECT_MISSING",
+            "The photo is not complete; send the rest by tus, which needs no finalization.",
+        )
     if is_multipart(photo.size):
         await _complete(services, photo, plan, sent)
     elif not await services.multiparts.has_object(photo):
         raise FailedPrecondition(
             "OBJECT_MISSING", "The store does not have the photo; put it, and finalize it then."
         )
-    # Before the state: a repeat after a crash in between notifies again.
-    await services.object_created(photo.object, happened_at=time.time())
+    # With a node, the store's own notification has come: another one would have the whole photo
+    # read again within this request.
+    if not await services.catalogue.candidates([photo.node_id]):
+        # Before the state: a repeat after a crash in between notifies again.
+        await services.object_created(photo.object, happened_at=time.time())
     changed = await change_upload(services, photo, PhotoStatus.PROCESSING)
     now = changed.photo or photo
     if now.status not in _ARRIVED and now.status is not PhotoStatus.FAILED:

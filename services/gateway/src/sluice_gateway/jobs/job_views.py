@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from sluice_core.live.updates import UPLOADING, Update
 from sluice_core.photos.counts import PhotoCounts
@@ -16,13 +17,16 @@ from sluice_gateway.jobs.views import JobSummaryView, JobView, PhotoStateView
 _IN_STORE = (PhotoStatus.PROCESSING, PhotoStatus.COMPLETED)
 
 
-def photo_state(photo: Photo, update: Update | None = None) -> PhotoStateView:
+def photo_state(
+    photo: Photo, update: Update | None = None, recorded_bytes: int = 0
+) -> PhotoStateView:
     """Return the state of a photo.
 
     Args:
-        update: what live updates know of it: progress is not in the catalogue.
+        update: what live updates know of it: reports of progress are not in the catalogue.
+        recorded_bytes: of the parts that the store had when a client last went on.
     """
-    status, sent = _current(photo, update)
+    status, sent = _current(photo, update, recorded_bytes)
     return PhotoStateView(
         photo_id=photo.photo_id,
         filename=photo.filename,
@@ -59,13 +63,21 @@ def job_summary(job: UploadJob) -> JobSummaryView:
     )
 
 
-def job_view(job: UploadJob, photos: Sequence[Photo], updates: Mapping[str, Update]) -> JobView:
+def job_view(
+    job: UploadJob,
+    photos: Sequence[Photo],
+    updates: Mapping[str, Update],
+    recorded_bytes: Mapping[str, int] = MappingProxyType({}),
+) -> JobView:
     """Return the state of a job and its photos.
 
     Args:
-        updates: what live updates know of the photos, by photo id.
+        updates, recorded_bytes: by photo id, see `photo_state`.
     """
-    states = [photo_state(photo, updates.get(photo.photo_id)) for photo in photos]
+    states = [
+        photo_state(photo, updates.get(photo.photo_id), recorded_bytes.get(photo.photo_id, 0))
+        for photo in photos
+    ]
     shown = replace(job, counts=PhotoCounts.of(state.status for state in states))
     return JobView(
         **job_summary(shown).model_dump(),
@@ -77,10 +89,13 @@ def job_view(job: UploadJob, photos: Sequence[Photo], updates: Mapping[str, Upda
     )
 
 
-def _current(photo: Photo, update: Update | None) -> tuple[PhotoStatus, int]:
+def _current(photo: Photo, update: Update | None, recorded_bytes: int) -> tuple[PhotoStatus, int]:
     """Return status and bytes sent. Progress makes a QUEUED photo UPLOADING, no other change."""
     if photo.status in _IN_STORE:
         return photo.status, photo.size
-    if update is None or photo.status not in TAKES_PARTS or update.status != UPLOADING:
+    if photo.status not in TAKES_PARTS:
         return photo.status, 0
-    return PhotoStatus.UPLOADING, min(update.bytes_sent, photo.size)
+    sent = min(recorded_bytes, photo.size)
+    if update is None or update.status != UPLOADING:
+        return photo.status, sent
+    return PhotoStatus.UPLOADING, max(sent, min(update.bytes_sent, photo.size))

@@ -8,6 +8,7 @@ from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.model import Photo
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.ports.object_store import PartTag
+from sluice_core.ports.photos import UploadPart
 from sluice_gateway.jobs.callers import Caller
 from sluice_gateway.jobs.part_plan import PartPlan, is_multipart, plan_parts
 from sluice_gateway.jobs.services import PhotoServices
@@ -17,6 +18,7 @@ from sluice_gateway.jobs.upload_states import (
     check_attempt,
     check_open,
     fail_expired,
+    keep_awaiting,
 )
 from sluice_gateway.jobs.views import PartsBody, PartsView, StoredPartView, WantedPartBody
 
@@ -26,7 +28,8 @@ async def list_parts(
 ) -> PartsView:
     """Return which parts the store has, and URLs for the wanted ones.
 
-    The first call opens the store's multipart and makes the photo UPLOADING. After a reload the
+    The first call opens the store's multipart and makes the photo UPLOADING. With each call the
+    time in which the photo has to arrive begins again. After a reload the
     client goes on with the parts that are missing.
 
     Raise `NotFound` PHOTO_NOT_FOUND; `InvalidArgument` BAD_PART_NUMBER; `FailedPrecondition`
@@ -39,6 +42,7 @@ async def list_parts(
     wanted = None if body.parts is None else _check_parts(plan, body.parts)
     check_open(photo)
     check_attempt(photo, body.upload_id)
+    await keep_awaiting(services, photo)
     drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
     stored: Sequence[PartTag] = ()
     multipart_id = await services.multiparts.open(drive, photo)
@@ -51,6 +55,10 @@ async def list_parts(
                 )
             raise await fail_expired(services, photo)
         stored = valid_parts(plan, listed)
+        # What the store has is shown as sent, also when nobody knows the client's reports any more.
+        parts = [UploadPart(tag.number, tag.size, tag.etag) for tag in stored]
+        if parts:
+            await services.catalogue.record_upload_parts(photo_id, photo.attempt, parts)
     if photo.status is PhotoStatus.QUEUED:
         await change_upload(services, photo, PhotoStatus.UPLOADING)
     if wanted is None:

@@ -19,18 +19,11 @@ class Pressure(Protocol):
         ...
 
 
-class NoPressure:
-    """`Pressure` of a deployment that watches nothing."""
-
-    async def retry_after_seconds(self) -> float | None:
-        return None
-
-
 class Reprocessing(Protocol):
-    """Requests for another processing of an object that is there."""
+    """What follows the request for another processing, which is in the outbox."""
 
     async def __call__(self, photo: Photo) -> None:
-        """Hand the request over; at least once, as a notification of the store.
+        """Look whether the node was processed in the meantime: then no event comes any more.
 
         Raise `Unavailable`: the photo is PROCESSING already, and the client repeats the command.
         """

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sluice_core.errors import InvalidArgument, NotFound
+from sluice_core.errors import InvalidArgument, NotFound, SluiceError
 from sluice_core.live.updates import ProgressTick
+from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.ids import check_photo_id
 from sluice_core.photos.model import Owner, Photo
 from sluice_core.photos.progress import Progress, accept_tick
-from sluice_core.photos.states import TAKES_PARTS
+from sluice_core.photos.states import TAKES_PARTS, PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.json_bodies import read_json
@@ -38,6 +40,8 @@ refused by the log of its user, which the end has reached."""
 _MAX_KNOWN: Final = 50_000
 
 _Key = tuple[Owner, str]
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,12 @@ class KnownPhotos:
         for each in found.photos:
             self._keep(owner, each.photo_id, None if each.deleted_at else each, read_at)
 
+    def replace(self, owner: Owner, photos: Iterable[Photo]) -> None:
+        """Keep photos as a change has just left them."""
+        now = self._clock()
+        for photo in photos:
+            self._keep(owner, photo.photo_id, None if photo.deleted_at else photo, now)
+
     def _keep(self, owner: Owner, photo_id: str, photo: Photo | None, read_at: float) -> None:
         key = (owner, photo_id)
         self._known.pop(key, None)
@@ -97,6 +107,7 @@ async def report_progress(
     await services.limits.admit_progress(caller.principal)
     reported = _parse(document)
     accepted: list[ProgressTick] = []
+    queued: dict[str, Photo] = {}
     ignored: list[dict[str, str]] = []
     lookups = 0
     for tick in reported:
@@ -112,8 +123,30 @@ async def report_progress(
             accepted.append(
                 ProgressTick(photo.job_id, photo.photo_id, tick.bytes_sent, tick.bytes_total)
             )
+            if photo.status is PhotoStatus.QUEUED:
+                queued[photo.photo_id] = photo
+    if queued:
+        await _record_start(services, known, caller.owner, queued.values())
     services.progress.post(caller.audience, accepted)
     return {"accepted": len(accepted), "ignored": ignored}
+
+
+async def _record_start(
+    services: PhotoServices, known: KnownPhotos, owner: Owner, photos: Iterable[Photo]
+) -> None:
+    """Record that uploads have begun: once for each, so that lists of jobs say so too.
+
+    Best effort: the next report makes up for a failure.
+    """
+    changes = [PhotoChange(each.photo_id, PhotoStatus.UPLOADING, each.attempt) for each in photos]
+    try:
+        changed = await services.catalogue.change_photos(changes)
+    except SluiceError as error:
+        _log.warning("progress.start_failed", reason=error.reason, detail=error.log_detail)
+        return
+    now = [each.photo for each in changed if each.photo is not None]
+    known.replace(owner, now)
+    await services.announcer.announce(now, [each.job for each in changed if each.job is not None])
 
 
 def _reason_to_ignore(tick: _Tick, photo: Photo | None) -> str:

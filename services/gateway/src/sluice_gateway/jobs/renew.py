@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sluice_gateway.jobs.callers import Caller
 from sluice_gateway.jobs.services import PhotoServices
-from sluice_gateway.jobs.upload_states import check_open
+from sluice_gateway.jobs.upload_states import check_open, keep_awaiting
 from sluice_gateway.jobs.views import UploadItemView
 
 
 async def renew_upload(services: PhotoServices, caller: Caller, photo_id: str) -> UploadItemView:
     """Return how to send the photo, with a URL that has its whole life before it.
+
+    The time in which the photo has to arrive begins again.
 
     Sends no request to the store. For the parts of a multipart ask `list_parts`.
 
@@ -17,6 +19,7 @@ async def renew_upload(services: PhotoServices, caller: Caller, photo_id: str) -
     """
     photo = await services.catalogue.get_photo(caller.owner, photo_id)
     check_open(photo)
+    await keep_awaiting(services, photo)
     job = await services.catalogue.get_job(caller.owner, photo.job_id)
     drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
     return await services.urls.item(drive, job.strategy, photo)

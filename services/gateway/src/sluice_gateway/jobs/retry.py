@@ -13,9 +13,13 @@ async def retry_photo(services: PhotoServices, caller: Caller, photo_id: str) ->
     """Give a FAILED photo another attempt, and return how to send it. A repeat has no effect.
 
     Raise `NotFound` PHOTO_NOT_FOUND; `FailedPrecondition` PHOTO_ENDED, PHOTO_NOT_FAILED, and
-    OBJECT_EXISTS for a photo that arrived and failed afterwards: reprocess that one.
+    OBJECT_EXISTS for a photo that arrived and failed afterwards: reprocess that one; the errors of
+    a store that cannot sign URLs, and then the photo stays as it is.
     """
     former = await services.catalogue.get_photo(caller.owner, photo_id)
+    strategy = (await services.catalogue.get_job(caller.owner, former.job_id)).strategy
+    drive = await services.catalogue.get_drive(former.owner.tenant, former.drive)
+    await services.urls.check(drive, strategy, former)
     audit = caller.audit("RetryPhoto", f"photo/{photo_id}")
     reopened = await services.catalogue.reopen_photo(
         caller.owner, photo_id, Reopening.RETRY, audit=audit
@@ -25,6 +29,5 @@ async def retry_photo(services: PhotoServices, caller: Caller, photo_id: str) ->
     assert job is not None, "an unknown photo raises"
     if reopened.outcome is Outcome.APPLIED:
         await services.multiparts.discard([former])
-        await services.announcements.publish(job, [photo])
-    drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
-    return await services.urls.item(drive, job.strategy, photo)
+        await services.announcer.publish(job, [photo])
+    return await services.urls.item(drive, strategy, photo)

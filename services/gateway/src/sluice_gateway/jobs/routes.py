@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from sluice_core.photos.counts import JobStatus
-from sluice_core.photos.ids import check_job_id, check_photo_id
+from sluice_core.photos.ids import ID_PATTERN, check_job_id, check_photo_id
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.paging import Cursor, PageNumber, PageSize
 from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, authenticated_route
@@ -34,8 +34,12 @@ from sluice_gateway.jobs.views import (
     UploadItemView,
 )
 
-JobId = Annotated[str, Path(alias="jobId", description="Id of a job.")]
-PhotoId = Annotated[str, Path(alias="photoId", description="Id of a photo.")]
+# The forms are documented here, and checked by the handlers, whose refusals have exact reasons.
+_FORM = {"pattern": ID_PATTERN}
+JobId = Annotated[str, Path(alias="jobId", description="Id of a job.", json_schema_extra=_FORM)]
+PhotoId = Annotated[
+    str, Path(alias="photoId", description="Id of a photo.", json_schema_extra=_FORM)
+]
 
 
 def job_routes(services: PhotoServices, authentication: Authentication) -> APIRouter:

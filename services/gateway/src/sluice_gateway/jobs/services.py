@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.live_updates import LiveUpdates
 from sluice_core.ports.object_listener import ObjectCreated
-from sluice_gateway.jobs.announcements import Announcements
+from sluice_gateway.jobs.announcements import Announcer
 from sluice_gateway.jobs.idempotency import RepeatableRequests
 from sluice_gateway.jobs.limits import UserLimits
 from sluice_gateway.jobs.multiparts import Multiparts
@@ -24,6 +24,7 @@ class PhotoServices:
 
     object_created: notifies of an object that `finalize` has found or completed, for stores that
         notify of none themselves; harmless beside those that do.
+    reprocessing: None where no processor can be asked.
     """
 
     catalogue: GatewayCatalogue
@@ -31,9 +32,9 @@ class PhotoServices:
     urls: ObjectUrls
     multiparts: Multiparts
     object_created: ObjectCreated
-    reprocessing: Reprocessing
+    reprocessing: Reprocessing | None
     updates: LiveUpdates
-    announcements: Announcements
+    announcer: Announcer
     progress: ProgressBatches
     limits: UserLimits
     pressure: Pressure

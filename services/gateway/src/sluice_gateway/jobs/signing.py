@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from sluice_core.objects.marks import path_mark
+from sluice_common.telemetry.tracing import current_traceparent
+from sluice_core.objects.marks import path_mark, trace_mark
 from sluice_core.photos.model import Photo
 from sluice_core.photos.strategies import UploadStrategy
 from sluice_core.ports.catalogue import Drive
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
+from sluice_core.ports.upload_jobs import NewPhoto
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.http.models import moment
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.part_plan import PartPlan, is_multipart, plan_parts
 from sluice_gateway.jobs.views import MultipartView, PartUrlView, UploadItemView
+from sluice_gateway.tus.headers import creation_headers
+from sluice_gateway.tus.photos import PHOTO_KEY
 
 _URLS_AT_ONCE: Final = 50
 """A URL takes 0.1 ms; others get their turn in between."""
@@ -32,6 +36,14 @@ class ObjectUrls:
         self._options = options
         self._clock = clock
 
+    async def check(self, drive: Drive, strategy: UploadStrategy, photo: NewPhoto | Photo) -> None:
+        """Raise the error of a store that cannot sign, before a photo waits for a URL in vain."""
+        if strategy is not UploadStrategy.TUS:
+            lifetime = self._options.upload_url_seconds
+            await self._objects.presign_put(
+                photo.object, lifetime, photo.size, attributes_of(drive, photo)
+            )
+
     async def items(
         self, drive: Drive, strategy: UploadStrategy, photos: Sequence[Photo]
     ) -> list[UploadItemView]:
@@ -46,7 +58,8 @@ class ObjectUrls:
     async def item(self, drive: Drive, strategy: UploadStrategy, photo: Photo) -> UploadItemView:
         """Return how to send a photo."""
         if strategy is UploadStrategy.TUS:
-            return _item(photo, "POST", self._options.tus_path)
+            headers = creation_headers(photo.size, tus_metadata(photo))
+            return _item(photo, "POST", self._options.tus_path, headers)
         if is_multipart(photo.size):
             multipart = MultipartView(
                 upload_id=public_upload_id(photo), part_size=plan_parts(photo.size).part_bytes
@@ -114,13 +127,26 @@ def public_upload_id(photo: Photo) -> str:
     return f"{photo.photo_id}-{photo.attempt}"
 
 
-def attributes_of(drive: Drive, photo: Photo) -> ObjectAttributes:
-    """Return the attributes of a photo's object; its path travels in the metadata (ADR 0015)."""
+def tus_metadata(photo: Photo) -> Mapping[str, str]:
+    """Return the metadata that make an upload by tus the one of this photo."""
+    return {
+        PHOTO_KEY: photo.photo_id,
+        "filename": photo.filename,
+        "filetype": photo.content_type,
+    }
+
+
+def attributes_of(drive: Drive, photo: NewPhoto | Photo) -> ObjectAttributes:
+    """Return the attributes of a photo's object.
+
+    Its path travels in the metadata (ADR 0015), and so does the trace of this request, which its
+    processing continues.
+    """
     return ObjectAttributes(
         photo.content_type,
         drive.policy.storage_class,
         drive.policy.encryption,
-        path_mark(photo.path),
+        {**path_mark(photo.path), **trace_mark(current_traceparent())},
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from sluice_core.errors import FailedPrecondition
 from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.model import Photo
-from sluice_core.photos.states import TAKES_PARTS, PhotoStatus, photo_ended
+from sluice_core.photos.states import TAKES_PARTS, UPLOAD_EXPIRED, PhotoStatus, photo_ended
 from sluice_core.ports.photos import ChangedPhoto
+from sluice_gateway.jobs.ends import count_ends
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import public_upload_id
 
-UPLOAD_EXPIRED = "UPLOAD_EXPIRED"
+_AWAITED_SECONDS: Final = 600.0
+"""After which new URLs are recorded again: not with each page of parts."""
 
 
 def check_open(photo: Photo) -> None:
@@ -23,6 +28,15 @@ def check_open(photo: Photo) -> None:
         )
     if photo.status not in TAKES_PARTS:
         raise photo_ended(photo.status)
+
+
+async def keep_awaiting(services: PhotoServices, photo: Photo) -> None:
+    """Give the photo its whole time to arrive, since it is about to get new URLs.
+
+    Raise `FailedPrecondition` PHOTO_ENDED.
+    """
+    if time.time() - photo.asked_at >= _AWAITED_SECONDS:
+        await services.catalogue.keep_awaiting(photo.photo_id, photo.attempt)
 
 
 def check_attempt(photo: Photo, upload_id: str | None) -> None:
@@ -46,8 +60,9 @@ async def change_upload(
     """Change the state of the photo's present attempt, and publish it."""
     change = PhotoChange(photo.photo_id, target, photo.attempt, reason, detail)
     (changed,) = await services.catalogue.change_photos([change])
+    count_ends(services.metrics.ends, [changed])
     if changed.photo is not None and changed.job is not None:
-        await services.announcements.publish(changed.job, [changed.photo])
+        await services.announcer.publish(changed.job, [changed.photo])
     return changed
 
 

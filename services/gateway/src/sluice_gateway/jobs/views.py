@@ -9,7 +9,9 @@ from pydantic import Field
 
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import MAX_JOB_PHOTOS
+from sluice_core.photos.names import KNOWN_CONTENT_TYPES, MAX_FILENAME_BYTES
 from sluice_core.photos.states import PhotoStatus
+from sluice_core.photos.strategies import STRATEGY_NAMES
 from sluice_core.uploads.model import MAX_PARTS
 from sluice_gateway.http.models import Body, BodyList, View
 from sluice_gateway.jobs.part_plan import MAX_PART_URLS
@@ -18,11 +20,32 @@ _EXAMPLE_ID = "ph_0199d3f0c1a27c3d9b0e6f3a5d4c2b10"
 
 
 class FileBody(Body):
-    """One file of a new job."""
+    """One file of a new job.
 
-    filename: Annotated[str, Field(examples=["IMG_001.jpg"])]
-    mime_type: Annotated[str, Field(max_length=255, examples=["image/jpeg"])]
-    size: Annotated[int, Field(alias="bytes", examples=[2457811])]
+    Its rules are documented here, and checked by the command, whose refusals have exact reasons.
+    """
+
+    filename: Annotated[
+        str,
+        Field(
+            examples=["IMG_001.jpg"],
+            description="Without a path, control characters or bidi overrides.",
+            json_schema_extra={
+                "minLength": 1,
+                "maxLength": MAX_FILENAME_BYTES,
+                "pattern": r"^[^/\\\x00-\x1f\x7f]+$",
+            },
+        ),
+    ]
+    mime_type: Annotated[
+        str,
+        Field(
+            max_length=255,
+            examples=["image/jpeg"],
+            json_schema_extra={"enum": sorted(KNOWN_CONTENT_TYPES)},
+        ),
+    ]
+    size: Annotated[int, Field(alias="bytes", examples=[2457811], json_schema_extra={"minimum": 1})]
 
 
 class NewJobBody(Body):
@@ -30,7 +53,7 @@ class NewJobBody(Body):
 
     files: Annotated[BodyList[FileBody], Field(min_length=1, max_length=MAX_JOB_PHOTOS)]
     strategy: Annotated[
-        str, Field(max_length=32, description="`s3-presigned`, `S3_PRESIGNED`, `tus` or `TUS`")
+        str, Field(max_length=32, json_schema_extra={"enum": sorted(STRATEGY_NAMES)})
     ] = "s3-presigned"
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+from weakref import WeakSet
 
-from sluice_common.security.authentication import Authenticator
+from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_core.access.principal import Principal
 from sluice_core.errors import NotFound
 from sluice_core.live.log import Entry
 from sluice_core.live.updates import Audience, Update, merge_update
+from sluice_core.photos.counts import JOB_ENDS
 from sluice_core.ports.live_updates import Listening, LiveUpdates
 from sluice_gateway.live.clocks import Clock, system_clock
 from sluice_gateway.live.options import LiveOptions
 from sluice_gateway.live.origins import Origins
 from sluice_gateway.live.sessions import Sessions
+from sluice_gateway.live.token_end import TokenEnd
 from sluice_gateway.live.topics import JobTopic, Topics, UserTopic
 from sluice_gateway.metrics import LiveMetrics
+
+_ENDS: Final = frozenset(status.value for status in JOB_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,13 @@ class LiveHub:
     options: LiveOptions = field(default_factory=LiveOptions)
     metrics: LiveMetrics = field(default_factory=LiveMetrics)
     clock: Clock = system_clock
+    readers: WeakSet[TopicReader] = field(default_factory=WeakSet)
+    """Of jobs, as long as their sessions hold them."""
+
+    def token_end(self, principal: Principal) -> TokenEnd:
+        """Return when the session of a principal ends with its token."""
+        withdrawn = partial(is_key_withdrawn, self.authenticator, principal)
+        return TokenEnd(principal, self.options.token_warning_seconds, withdrawn)
 
     async def require_hearing(self, principal: Principal, topic: JobTopic | UserTopic) -> None:
         """Raise `NotFound` unless the topic belongs to the principal."""
@@ -80,11 +94,15 @@ class TopicReader:
         cursor: int | None,
     ) -> None:
         self.topic = topic
+        self.principal: Final = principal
+        self.job_id: Final = topic.job_id if isinstance(topic, JobTopic) else ""
+        self._job: Update | None = None
         self._hub = hub
-        self._principal = principal
         self._log = listening.log
         self._cursor = cursor
         self._batch_updates = hub.options.batch_updates
+        if self.job_id:
+            hub.readers.add(self)
 
     @property
     def cursor(self) -> int | None:
@@ -96,6 +114,25 @@ class TopicReader:
         """Whether `read` has something to return, or to find out."""
         return self._cursor is None or self._cursor != self._log.last
 
+    @property
+    def published_version(self) -> int:
+        """Version of the job that the client has heard, or will hear; 0 if it has heard none."""
+        job = self._newest_job
+        return 0 if job is None else job.version
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client knows, or will hear, that the job has ended."""
+        job = self._newest_job
+        return job is not None and job.status in _ENDS
+
+    @property
+    def _newest_job(self) -> Update | None:
+        known = self._log.find(self.job_id)
+        if known is None or (self._job is not None and known.version < self._job.version):
+            return self._job
+        return known
+
     async def read(self) -> Batch:
         """Return the next updates in order, none if there is nothing new. Raise `Unavailable`."""
         if self._cursor is not None:
@@ -104,14 +141,22 @@ class TopicReader:
                 is_last = len(entries) < self._batch_updates
                 self._cursor = self._log.last if is_last else entries[-1].sequence
                 heard = [entry for entry in entries if self.topic.includes(entry.update)]
+                self._note(entry.update for entry in heard)
                 return Batch(heard, is_snapshot=False, position=self._cursor)
         position = self._log.last
-        states = await self._hub.topics.snapshot(self._principal, self.topic)
+        states = await self._hub.topics.snapshot(self.principal, self.topic)
         current = [self._newest(state) for state in states]
         self._cursor = position
+        self._note(states)
         last = len(current) - 1
         entries = [Entry(position if n == last else 0, each) for n, each in enumerate(current)]
         return Batch(entries, is_snapshot=True, position=position)
+
+    def _note(self, updates: Iterable[Update]) -> None:
+        """Note how far the client knows the job."""
+        for update in updates:
+            if not update.photo_id:
+                self._job = update
 
     def _newest(self, state: Update) -> Update:
         """Add to a state of the catalogue what only the log has: progress, or a newer state."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.http.refusals import method_not_allowed
+from sluice_gateway.http.routes import PlainRoute
 from sluice_gateway.live.framing import SOCKJS
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.live.sockjs import SockJsInfo
@@ -18,14 +20,14 @@ def live_routes(hub: LiveHub) -> list[BaseRoute]:
     """Return the routes of `/ws`, of SockJS below it, and of a job's events.
 
     The last raises `SluiceError` before its response begins: `Unauthenticated`, `NotFound`,
-    `InvalidArgument`, `ResourceExhausted` or `Unavailable`.
+    `InvalidArgument`, `ResourceExhausted`, `Unavailable`, or `Unimplemented` METHOD_NOT_ALLOWED.
     """
     return [
         WebSocketRoute("/ws", StompEndpoint(hub)),
-        Route("/ws/info", SockJsInfo(hub.origins), methods=["GET"]),
+        PlainRoute("/ws/info", SockJsInfo(hub.origins), methods=["GET"]),
         # The names of a server and of a session, which nothing here depends on.
         WebSocketRoute("/ws/{server}/{session}/websocket", StompEndpoint(hub, SOCKJS)),
-        Route("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub)),
+        PlainRoute("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub)),
     ]
 
 
@@ -34,14 +36,14 @@ class JobEventsEndpoint:
 
     def __init__(self, hub: LiveHub) -> None:
         self._hub = hub
+        self._authenticate = Authentication(hub.authenticator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         if request.method != "GET":
             # HEAD too, which Starlette allows with GET: a stream without a body would never end.
-            await Response(status_code=405, headers={"allow": "GET"})(scope, receive, send)
-            return
-        principal = await self._hub.authenticator.authenticate(request.headers.get("authorization"))
+            raise method_not_allowed("GET")
+        principal = await self._authenticate(request)
         events = JobEvents(
             self._hub,
             principal,

@@ -17,7 +17,6 @@ from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
 from sluice_gateway.live.clocks import Instant
 from sluice_gateway.live.hub import Batch, LiveHub, TopicReader, audience_of
 from sluice_gateway.live.messages import to_json, update_message
-from sluice_gateway.live.token_end import TokenEnd
 from sluice_gateway.live.topics import JobTopic, parse_cursor
 
 _TRANSPORT: Final = "sse"
@@ -76,7 +75,7 @@ class JobEvents:
         self._principal = principal
         self._topic = JobTopic(job_id)
         self._cursor = parse_cursor(last_event_id, "Last-Event-ID")
-        self._token = TokenEnd(principal, hub.options.token_warning_seconds)
+        self._token = hub.token_end(principal)
         self._wake = asyncio.Event()
         self._retry_after_seconds: float | None = None
         self._has_gone = False

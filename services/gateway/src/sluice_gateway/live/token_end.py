@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from sluice_core.access.principal import Principal
 
@@ -12,10 +13,19 @@ class TokenEnd:
 
     Unlike an upload's stream, which has bytes to save, a session gets no time after the end: its
     client comes back with a new token and misses nothing.
+
+    Args:
+        is_withdrawn: whether the key of the token is no longer in use, which ends it too.
     """
 
-    def __init__(self, principal: Principal, warning_seconds: float) -> None:
+    def __init__(
+        self,
+        principal: Principal,
+        warning_seconds: float,
+        is_withdrawn: Callable[[], bool] = lambda: False,
+    ) -> None:
         ends_at = principal.expires_at
+        self._is_withdrawn = is_withdrawn
         self._ends_at = math.inf if ends_at is None else ends_at
         self._warns_at = self._ends_at - warning_seconds
         self.has_warned = False
@@ -32,7 +42,7 @@ class TokenEnd:
         return True
 
     def has_ended(self, unix: float) -> bool:
-        return unix >= self._ends_at
+        return unix >= self._ends_at or self._is_withdrawn()
 
     def notice(self, unix: float) -> dict[str, str | int]:
         """Return the warning."""

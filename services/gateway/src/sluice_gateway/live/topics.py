@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -97,4 +97,8 @@ class Topics(Protocol):
         Raise `Unavailable`. Called only after `may_hear` was true; a job that was deleted since
         has no states.
         """
+        ...
+
+    async def versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the present versions of these jobs. Raise `Unavailable`."""
         ...

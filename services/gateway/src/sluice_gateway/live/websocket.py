@@ -156,7 +156,7 @@ class _Connection:
         # From here on changes wake the writing task too; it may wait for the event before.
         before, self._wake = self._wake, self._listening.changed
         before.set()
-        self._session.accept(principal, self._hub.clock())
+        self._session.accept(self._hub.token_end(principal), self._hub.clock())
 
     async def _subscribe(self, request: Subscribe) -> None:
         assert self._principal is not None

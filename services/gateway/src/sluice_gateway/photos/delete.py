@@ -14,12 +14,13 @@ async def delete_photo(services: PhotoServices, caller: Caller, photo_id: str) -
 
     Raise `NotFound` PHOTO_NOT_FOUND, also at a repeat.
     """
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_photo(caller.owner, photo_id)
     photo = await services.catalogue.delete_photo(
         caller.owner, photo_id, audit=caller.audit("DeletePhoto", f"photo/{photo_id}")
     )
     if is_terminal(photo.status):
         return
     await services.multiparts.discard([photo])
-    now = await services.catalogue.job_with_photos(caller.owner, photo.job_id)
-    cancelled = [each for each in now.photos if each.photo_id == photo_id]
-    await services.announcements.publish(now.job, cancelled)
+    now = await services.catalogue.photos_of_nodes([photo.node_id])
+    await services.announcer.announce(now.values())

@@ -7,6 +7,7 @@ from typing import Final
 
 from sluice_core.errors import FailedPrecondition, NotFound
 from sluice_core.photos.model import Photo
+from sluice_core.photos.states import PhotoStatus
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.http.models import moment
 from sluice_gateway.jobs.callers import Caller
@@ -23,6 +24,8 @@ class Variant(StrEnum):
     LARGE = "1024"
 
 
+_INFECTED: Final = "INFECTED"
+"""Reason of the processor."""
 _SIZES: Final = {Variant.SMALL: 256, Variant.LARGE: 1024}
 
 
@@ -32,7 +35,7 @@ async def download_url(
     """Return a URL with which anybody can read the object until it expires.
 
     Raise `NotFound` PHOTO_NOT_FOUND, VARIANT_NOT_FOUND; `FailedPrecondition` OBJECT_MISSING for a
-    photo that has not arrived.
+    photo that has not arrived, PHOTO_INFECTED for one in which a virus scanner found something.
     """
     photo = await services.catalogue.get_photo(caller.owner, photo_id)
     ref, filename = await _find(services, photo, variant)
@@ -47,6 +50,12 @@ async def download_url(
 
 
 async def _find(services: PhotoServices, photo: Photo, variant: Variant) -> tuple[ObjectRef, str]:
+    if photo.status is PhotoStatus.FAILED and photo.reason == _INFECTED:
+        raise FailedPrecondition(
+            "PHOTO_INFECTED",
+            "The virus scanner found something in the photo; delete it.",
+            metadata={"status": photo.status.value},
+        )
     if variant is Variant.ORIGINAL:
         try:
             node = await services.catalogue.get_node(photo.owner.tenant, photo.node_id)

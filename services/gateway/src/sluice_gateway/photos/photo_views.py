@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sluice_core.catalogue.processing import Processing, Thumbnail
+from sluice_core.catalogue.processing import Processing, ProcessingState, Thumbnail
 from sluice_core.photos.model import Photo
+from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.http.models import moment, optional_moment
 from sluice_gateway.photos.views import ThumbnailView
 
@@ -18,6 +19,15 @@ def summary_of(
     thumbnails: Sequence[ThumbnailView],
 ) -> dict[str, Any]:
     """Return the members of a photo's summary."""
+    reason, detail = photo.reason, photo.detail
+    if (
+        photo.status is PhotoStatus.COMPLETED
+        and processing is not None
+        and processing.state is ProcessingState.FAILED
+    ):
+        # Who has a URL of the store may put other bytes until it expires. No state leads out of
+        # COMPLETED, so the present content speaks for itself.
+        reason, detail = processing.reason, processing.detail
     return {
         "photo_id": photo.photo_id,
         "job_id": photo.job_id,
@@ -25,8 +35,8 @@ def summary_of(
         "mime_type": (processing.content_type if processing else "") or photo.content_type,
         "bytes": photo.size,
         "status": photo.status,
-        "reason": photo.reason or None,
-        "detail": photo.detail or None,
+        "reason": reason or None,
+        "detail": detail or None,
         "tags": list(tags),
         "width": (processing.width if processing else 0) or None,
         "height": (processing.height if processing else 0) or None,

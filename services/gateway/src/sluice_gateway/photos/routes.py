@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from sluice_core.photos.ids import check_photo_id
 from sluice_core.photos.names import MAX_FILENAME_BYTES, MAX_TAGS_OF_PHOTO
 from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.paging import Cursor, PageNumber, PageSize
+from sluice_gateway.http.parameters import Rfc3339
 from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, authenticated_route
 from sluice_gateway.jobs.callers import Callers
 from sluice_gateway.jobs.idempotency import IdempotencyKey
@@ -22,6 +23,7 @@ from sluice_gateway.photos.download import Variant, download_url
 from sluice_gateway.photos.photo_queries import get_photo, list_photos, wanted_photos
 from sluice_gateway.photos.tags import add_tags, list_tags, remove_tags
 from sluice_gateway.photos.views import (
+    LABEL_FORM,
     DownloadView,
     PhotoPageView,
     PhotoView,
@@ -57,7 +59,10 @@ def photo_routes(services: PhotoServices, authentication: Authentication) -> API
     async def untag_photo(
         photo_id: PhotoId,
         request: Request,
-        tag: Annotated[list[str], Query(min_length=1, max_length=MAX_TAGS_OF_PHOTO)],
+        tag: Annotated[
+            list[Annotated[str, Field(json_schema_extra=LABEL_FORM)]],
+            Query(min_length=1, max_length=MAX_TAGS_OF_PHOTO),
+        ],
     ) -> TagsView:
         """Remove tags from a photo: `?tag=…&tag=…`."""
         caller = await callers.writer(request)
@@ -77,22 +82,25 @@ def photo_routes(services: PhotoServices, authentication: Authentication) -> API
     @router.get("/queries/photos", response_model=PhotoPageView, openapi_extra=NEEDS_TOKEN)
     async def query_photos(
         request: Request,
-        tag: Annotated[str | None, Query(max_length=_MAX_LABEL_CHARS)] = None,
+        tag: Annotated[
+            str | None, Query(max_length=_MAX_LABEL_CHARS, json_schema_extra=LABEL_FORM)
+        ] = None,
         q: Annotated[
             str | None, Query(max_length=MAX_FILENAME_BYTES, description="Part of the file name.")
         ] = None,
         status: Annotated[PhotoStatus | None, Query()] = None,
         taken_from: Annotated[
-            datetime | None, Query(alias="takenFrom", description="From this time on.")
+            Rfc3339 | None, Query(alias="takenFrom", description="From this time on.")
         ] = None,
         taken_to: Annotated[
-            datetime | None, Query(alias="takenTo", description="Before this time.")
+            Rfc3339 | None, Query(alias="takenTo", description="Before this time.")
         ] = None,
         sort: Annotated[
             str,
             Query(
                 max_length=32,
                 description="`createdAt`, `takenAt` or `filename`, with `,asc` or `,desc`.",
+                json_schema_extra={"pattern": "^(createdAt|takenAt|filename)(,(asc|desc)?)?$"},
             ),
         ] = "createdAt,desc",
         page: PageNumber = 0,

@@ -22,6 +22,8 @@ async def add_tags(
     Raise `NotFound` PHOTO_NOT_FOUND; `InvalidArgument` BAD_TAG; `FailedPrecondition` TOO_MANY_TAGS.
     """
     checked = {check_label(label, f"tags.{index}") for index, label in enumerate(labels)}
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_photo(caller.owner, photo_id)
     every = await services.catalogue.add_tags(caller.owner, photo_id, checked)
     return TagsView(photo_id=photo_id, tags=list(every))
 
@@ -34,6 +36,8 @@ async def remove_tags(
     Raise `NotFound` PHOTO_NOT_FOUND; `InvalidArgument` BAD_TAG.
     """
     checked = {check_label(label, "tag") for label in labels}
+    # Before anything is locked: a stranger neither waits for the owner's requests nor delays them.
+    await services.catalogue.get_photo(caller.owner, photo_id)
     rest = await services.catalogue.remove_tags(caller.owner, photo_id, checked)
     return TagsView(photo_id=photo_id, tags=list(rest))
 

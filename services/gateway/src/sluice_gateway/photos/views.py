@@ -7,15 +7,21 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from sluice_core.photos.names import MAX_TAGS_OF_PHOTO
+from sluice_core.photos.names import MAX_LABEL_CHARACTERS, MAX_TAGS_OF_PHOTO
 from sluice_core.photos.states import PhotoStatus
 from sluice_gateway.http.models import Body, BodyList, View
+
+LABEL_FORM = {"minLength": 1, "maxLength": MAX_LABEL_CHARACTERS}
+"""Of a tag, as documents have it; `check_label` has all of its rules."""
 
 
 class TagsBody(Body):
     """Tags to add."""
 
-    tags: Annotated[BodyList[str], Field(min_length=1, max_length=MAX_TAGS_OF_PHOTO)]
+    tags: Annotated[
+        BodyList[Annotated[str, Field(json_schema_extra=LABEL_FORM)]],
+        Field(min_length=1, max_length=MAX_TAGS_OF_PHOTO),
+    ]
 
 
 class TagsView(View):
@@ -59,7 +65,10 @@ class PhotoSummaryView(View):
     mime_type: Annotated[str, Field(description="As detected; as declared before that.")]
     bytes: int
     status: PhotoStatus
-    reason: str | None
+    reason: Annotated[
+        str | None,
+        Field(description="Why it FAILED, or why a COMPLETED one cannot be shown any more."),
+    ]
     detail: str | None
     tags: list[str]
     width: int | None

@@ -7,6 +7,7 @@ import structlog
 from sluice_common.telemetry.tracing import current_traceparent
 from sluice_core.errors import NotFound
 from sluice_core.objects.contents import known_checksums, read_checksums
+from sluice_core.objects.marks import is_of_upload, marked_trace
 from sluice_core.photos.model import Photo
 from sluice_core.ports.catalogue import NodeCommit
 from sluice_core.ports.gateway import GatewayCatalogue
@@ -37,6 +38,8 @@ class PhotoAdopter:
         photo = (await self._catalogue.photos_of_nodes([node_id])).get(node_id)
         if photo is None or photo.object != ref:
             return
+        if await self._catalogue.candidates([node_id]):
+            return  # before the object is read for its checksum
         try:
             await self._adopt(photo)
         except NotFound as gone:
@@ -46,7 +49,7 @@ class PhotoAdopter:
     async def _adopt(self, photo: Photo) -> None:
         drive = await self._catalogue.get_drive(photo.owner.tenant, photo.drive)
         info = await self._objects.head(photo.object)
-        if info is None:
+        if info is None or is_of_upload(info.metadata):
             return
         content = known_checksums(info, drive.policy.integrity)
         if content is None:
@@ -66,7 +69,7 @@ class PhotoAdopter:
                 object=photo.object,
                 if_absent=False,
                 integrity=drive.policy.integrity,
-                trace_parent=current_traceparent() or "",
+                trace_parent=marked_trace(info.metadata) or current_traceparent() or "",
             )
         )
         if outcome is not None and outcome.created:

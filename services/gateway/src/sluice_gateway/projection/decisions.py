@@ -9,7 +9,7 @@ from typing import Final
 from sluice_core.catalogue.processing import Processing, ProcessingState
 from sluice_core.photos.changes import PhotoChange
 from sluice_core.photos.model import Photo
-from sluice_core.photos.states import PhotoStatus, is_terminal
+from sluice_core.photos.states import UNARRIVED, PhotoStatus, is_terminal
 from sluice_gateway.projection.news import NewsKind, NodeNews
 
 NODE_DELETED: Final = "NODE_DELETED"
@@ -79,13 +79,18 @@ def must_delete_node(photo: Photo) -> bool:
     return photo.status is PhotoStatus.CANCELLED or photo.deleted_at is not None
 
 
-def has_lost_node(photo: Photo, node: NodeState, news: NodeNews) -> bool:
+def has_lost_node(photo: Photo, node: NodeState) -> bool:
     """Return whether somebody deleted the object of a whole photo by another way than this API."""
+    return photo.status is PhotoStatus.COMPLETED and photo.deleted_at is None and not node.is_live
+
+
+def has_arrived_late(photo: Photo, node: NodeState) -> bool:
+    """Return whether a photo FAILED because its object was missing, which is there now."""
     return (
-        photo.status is PhotoStatus.COMPLETED
+        photo.status is PhotoStatus.FAILED
+        and photo.reason in UNARRIVED
         and photo.deleted_at is None
-        and not node.is_live
-        and news.kind is NewsKind.COMMITTED
+        and node.is_live
     )
 
 
@@ -109,4 +114,4 @@ def _is_of_former_attempt(photo: Photo, happened_at: float) -> bool:
 
     Clocks of two machines are compared. News that a skew hides is found by the sweeper.
     """
-    return photo.attempt > 1 and happened_at < photo.updated_at
+    return photo.attempt > 1 and happened_at < photo.attempt_started_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sluice_core.access.principal import Principal
@@ -11,9 +11,9 @@ from sluice_core.errors import NotFound
 from sluice_core.live.updates import Update
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, UploadJob
-from sluice_core.ports.upload_jobs import JobCatalogue, JobWithPhotos
+from sluice_core.ports.upload_jobs import JobCatalogue
+from sluice_gateway.jobs.updates import job_update, photo_update
 from sluice_gateway.live.topics import JobTopic, UserTopic
-from sluice_gateway.projection.updates import job_update, photo_update
 
 MAX_JOBS: Final = 50
 """Open jobs in a user's snapshot, the newest of each status. Others are heard when they change."""
@@ -43,22 +43,19 @@ class CatalogueTopics:
     async def snapshot(self, principal: Principal, topic: JobTopic | UserTopic) -> Sequence[Update]:
         owner = _owner(principal)
         if isinstance(topic, UserTopic):
-            found = [await self._read(owner, job.job_id) for job in await self._open_jobs(owner)]
-            return [job_update(each.job, each.photos) for each in found if each is not None]
-        read = await self._read(owner, topic.job_id)
-        if read is None:
+            return [job_update(job) for job in await self._open_jobs(owner)]
+        try:
+            read = await self._jobs.job_with_photos(owner, topic.job_id)
+        except NotFound:
             return []
-        return [*map(photo_update, read.photos), job_update(read.job, read.photos)]
+        return [*map(photo_update, read.photos), job_update(read.job)]
+
+    async def versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._jobs.job_versions(job_ids)
 
     async def _open_jobs(self, owner: Owner) -> list[UploadJob]:
         pages = [await self._jobs.list_jobs(owner, MAX_JOBS, status=status) for status in _OPEN]
         return [job for page in pages for job in page.jobs]
-
-    async def _read(self, owner: Owner, job_id: str) -> JobWithPhotos | None:
-        try:
-            return await self._jobs.job_with_photos(owner, job_id)
-        except NotFound:
-            return None
 
 
 def _owner(principal: Principal) -> Owner:

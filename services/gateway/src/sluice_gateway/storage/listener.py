@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,6 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_backends.files.signed_urls import GetGrant, SignedUrls
@@ -22,9 +21,10 @@ from sluice_core.ports.object_listener import ListenerStore, ObjectCreated
 from sluice_core.uploads.model import ObjectRef
 from sluice_gateway.http.early_answers import waits_for_invitation
 from sluice_gateway.http.paced_bodies import Pace
+from sluice_gateway.http.request_context import RequestContext, answer_of
+from sluice_gateway.metrics import HttpMetrics
 from sluice_gateway.storage.bodies import send_last
 from sluice_gateway.storage.downloads import Downloads
-from sluice_gateway.storage.problems import problem_response
 from sluice_gateway.storage.refusals import (
     STALLED,
     method_not_allowed,
@@ -79,7 +79,7 @@ def object_listener(
     urls: SignedUrls,
     object_created: ObjectCreated,
     options: ListenerOptions,
-    answer: Callable[[Scope, SluiceError], Response] | None = None,
+    metrics: HttpMetrics,
 ) -> ASGIApp:
     """Return the application.
 
@@ -90,15 +90,14 @@ def object_listener(
         urls: verifies URLs; they have to begin with this listener's address and `PATH`.
         object_created: takes the notifications of objects that were put whole. Whoever completes
             a multipart notifies of it in the same way.
-        answer: returns the response for an error; None for problem details of our own.
+        metrics: of the requests.
     """
     listener = _Listener(
         urls,
         SignedPuts(store, object_created, options.pace),
         Downloads(store, options.pace),
-        answer or (lambda _scope, error: problem_response(error)),
     )
-    return CORSMiddleware(
+    app = CORSMiddleware(
         listener,
         allow_origins=tuple(options.origins),
         allow_methods=_METHODS,
@@ -106,22 +105,16 @@ def object_listener(
         expose_headers=_EXPOSED_HEADERS,
         max_age=_PREFLIGHT_SECONDS,
     )
+    return RequestContext(app, metrics)
 
 
 class _Listener:
     """Verifies each request before anything else, and answers errors."""
 
-    def __init__(
-        self,
-        urls: SignedUrls,
-        puts: SignedPuts,
-        downloads: Downloads,
-        answer: Callable[[Scope, SluiceError], Response],
-    ) -> None:
+    def __init__(self, urls: SignedUrls, puts: SignedPuts, downloads: Downloads) -> None:
         self._urls = urls
         self._puts = puts
         self._downloads = downloads
-        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,7 +135,7 @@ class _Listener:
             # Returning now makes the server end the connection before the announced length.
             _log.warning("object.read_failed", reason=error.reason, detail=error.log_detail)
             return
-        response = self._answer(scope, error)
+        response = answer_of(scope, error)
         if exchange.has_body_left:
             await send_last(
                 response, receive, send, drain=error.reason != STALLED and not exchange.is_uninvited

@@ -16,9 +16,16 @@ from sluice_gateway.tus.headers import Concat
 from sluice_gateway.tus.intake import IntakeUploads, Upload
 from sluice_gateway.tus.nodes import RepositoryNodes
 from sluice_gateway.tus.options import PIECE_BYTES, TusOptions
+from sluice_gateway.tus.photos import PhotoUploads
 from sluice_gateway.tus.pieces import BodyBrokenOff, pieces
 from sluice_gateway.tus.reception import Reception
-from sluice_gateway.tus.targets import request_id_of, target_of, unique_of
+from sluice_gateway.tus.targets import (
+    PARTIAL_FOLDER,
+    request_id_of,
+    target_of,
+    target_of_photo,
+    unique_of,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +43,7 @@ class Concatenation:
     uploads: IntakeUploads
     nodes: RepositoryNodes
     reception: Reception
+    photos: PhotoUploads
     options: TusOptions
 
     async def create(
@@ -51,13 +59,19 @@ class Concatenation:
         length = self._check(partials)
         facts = (f"{key}\0{value}" for key, value in sorted(metadata.items()))
         request_id = request_id_of("final", principal.subject, str(concat), *facts)
-        target = target_of(metadata, concat, unique_of(request_id), self.options.default_drive)
+        photo = await self.photos.photo_of(principal, metadata, concat, length)
+        if photo is None:
+            target = target_of(metadata, concat, unique_of(request_id), self.options.default_drive)
+        else:
+            target = target_of_photo(photo, metadata, concat)
         upload = await self.uploads.get(await self.uploads.create(target, length, request_id))
+        await self.photos.bind(principal, photo, upload)
         if upload.is_open:
             with self.reception.slots.hold(principal.tenant):
                 upload = await self._fill(upload, partials)
             upload = await self.reception.complete(upload, self.options.complete_seconds)
         await self._delete(partials)
+        await self._delete_abandoned(target.drive)
         return upload
 
     def _check(self, partials: Sequence[Upload]) -> int:
@@ -123,6 +137,21 @@ class Concatenation:
                 async with aclosing(self.nodes.read(partial.node_id, skipped)) as blocks:
                     async for block in blocks:
                         yield block
+
+    async def _delete_abandoned(self, drive: str) -> None:
+        """Delete nodes of partial uploads whose client gave up before their final upload was whole.
+
+        Without a final upload there are none, so this is where they are noticed.
+        """
+        try:
+            deleted = await self.nodes.delete_older(
+                drive, f"{PARTIAL_FOLDER}/", self.options.abandoned_seconds
+            )
+        except SluiceError as error:
+            _log.warning("partial.delete_failed", drive=drive, reason=error.reason)
+        else:
+            if deleted:
+                _log.info("partial.abandoned", drive=drive, count=deleted)
 
     async def _delete(self, partials: Sequence[Upload]) -> None:
         """Delete the nodes of partial uploads. A repetition of the request does it again."""

@@ -18,8 +18,9 @@ from sluice_gateway.tus import refusals
 from sluice_gateway.tus.concatenation import Concatenation
 from sluice_gateway.tus.intake import IntakeUploads, Upload
 from sluice_gateway.tus.options import TusOptions
+from sluice_gateway.tus.photos import PhotoUploads
 from sluice_gateway.tus.reception import Reception
-from sluice_gateway.tus.targets import request_id_of, target_of, unique_of
+from sluice_gateway.tus.targets import request_id_of, target_of, target_of_photo, unique_of
 
 _log = structlog.get_logger(__name__)
 
@@ -32,13 +33,14 @@ class Creation:
     uploads: IntakeUploads
     reception: Reception
     concatenation: Concatenation
+    photos: PhotoUploads
     options: TusOptions
 
     async def create(self, principal: Principal, headers: Headers, receive: Receive) -> Upload:
         """Create the upload and return it.
 
         Raise `InvalidArgument`, `ResourceExhausted` UPLOAD_TOO_LARGE, the errors of InitiateUpload,
-        of `Reception.receive` and of `Concatenation.create`.
+        of `PhotoUploads`, of `Reception.receive` and of `Concatenation.create`.
         """
         metadata = tus_headers.upload_metadata(headers)
         concat = tus_headers.upload_concat(headers)
@@ -52,9 +54,19 @@ class Creation:
             tus_headers.check_body_type(headers)
         request_id = _request_id(principal, headers)
         unique = unique_of(request_id) if request_id else secrets.token_hex(8)
-        target = target_of(metadata, concat, unique, self.options.default_drive)
+        photo = await self.photos.photo_of(principal, metadata, concat, length)
+        if photo is None:
+            target = target_of(metadata, concat, unique, self.options.default_drive)
+        else:
+            target = target_of_photo(photo, metadata, concat)
         upload_id = await self.uploads.create(target, length, request_id)
         upload = await self.uploads.get(upload_id)
+        try:
+            # Before its first byte, so that the events of the upload find the photo.
+            await self.photos.bind(principal, photo, upload)
+        except SluiceError:
+            await self._abort(upload_id)
+            raise
         if length == 0 and not upload.is_stored:
             await self.uploads.complete(upload, self.options.complete_seconds)
         if not has_body or upload.offset > 0 or not upload.is_open:

@@ -166,6 +166,15 @@ def encode_metadata(metadata: Mapping[str, str]) -> str:
     return ",".join(f"{key} {value}" if value else key for key, value in pairs)
 
 
+def creation_headers(length: int, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a POST that creates an upload."""
+    return {
+        "tus-resumable": VERSION,
+        "upload-length": str(length),
+        "upload-metadata": encode_metadata(metadata),
+    }
+
+
 def _bad_metadata() -> Exception:
     return refusals.bad_header(
         "Upload-Metadata", "send pairs of a key and a value in Base64 of UTF-8, with commas between"

@@ -9,11 +9,12 @@ from typing import Any, Final
 import grpc.aio
 
 from sluice.upload.v1 import upload_pb2, upload_pb2_grpc
+from sluice_core.uploads.partial import CONCAT_KEY
 from sluice_gateway.tus import refusals
 from sluice_gateway.tus.calls import answered, caller_metadata
 from sluice_gateway.tus.chunk_stream import ChunkStream
 from sluice_gateway.tus.headers import Concat
-from sluice_gateway.tus.targets import CONCAT_KEY, Target
+from sluice_gateway.tus.targets import Target
 
 _CALL_SECONDS: Final = 10.0
 _SERVICE: Final = upload_pb2.DESCRIPTOR.services_by_name["IntakeService"].full_name

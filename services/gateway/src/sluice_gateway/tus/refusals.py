@@ -152,3 +152,23 @@ def intake_unavailable(log_detail: str = "", retry_after_seconds: float = 1.0) -
         retry_after_seconds=retry_after_seconds,
         log_detail=log_detail,
     )
+
+
+def photo_not_found() -> NotFound:
+    return NotFound("PHOTO_NOT_FOUND", "There is no photo with this id.", field="photoId")
+
+
+def other_photo_size(size: int) -> InvalidArgument:
+    return InvalidArgument(
+        "BAD_PHOTO_SIZE",
+        f"The job announced {size} bytes for this photo; send them, or create another job.",
+        field="photoId",
+        metadata={"bytes": str(size)},
+    )
+
+
+def other_services_have_no_keys() -> Unimplemented:
+    return Unimplemented(
+        "TUS_NEEDS_KEYS",
+        "The upload services of this server cannot tell users apart; send photos by s3-presigned.",
+    )

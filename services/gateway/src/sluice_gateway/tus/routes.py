@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from sluice_common.direct.channel import open_service_channel
 from sluice_common.settings.security import Tls
+from sluice_core.ports.photos import PhotoCatalogue
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.routes import PlainRoute
 from sluice_gateway.tus.body_slots import BodySlots
@@ -19,6 +20,7 @@ from sluice_gateway.tus.headers import PREFIX
 from sluice_gateway.tus.intake import IntakeUploads
 from sluice_gateway.tus.nodes import RepositoryNodes
 from sluice_gateway.tus.options import TusOptions
+from sluice_gateway.tus.photos import PhotoUploads
 from sluice_gateway.tus.reception import Reception
 from sluice_gateway.tus.server import TusServer, upload_endpoint, uploads_endpoint
 
@@ -30,11 +32,13 @@ async def open_tus(
     repository: str,
     tls: Tls,
     options: TusOptions | None = None,
+    photos: PhotoCatalogue | None = None,
 ) -> AsyncIterator[TusServer]:
     """Yield a tus server that calls these services.
 
     Args:
-        intake, repository: `host:port` or a gRPC target; in `sluice serve` its own addresses.
+        intake, repository: `host:port` or a gRPC target; in `sluice serve` a socket of its own.
+        photos: those that uploads may name; None where there are none.
 
     Raise `ConfigurationError` for TLS files that cannot be used.
     """
@@ -42,7 +46,7 @@ async def open_tus(
         open_service_channel(intake, tls) as to_intake,
         open_service_channel(repository, tls) as to_repository,
     ):
-        yield tus_server(authentication, to_intake, to_repository, options or TusOptions())
+        yield tus_server(authentication, to_intake, to_repository, options or TusOptions(), photos)
 
 
 def tus_server(
@@ -50,13 +54,15 @@ def tus_server(
     intake: grpc.aio.Channel,
     repository: grpc.aio.Channel,
     options: TusOptions,
+    photos: PhotoCatalogue | None = None,
 ) -> TusServer:
     """Return the tus server on channels that the caller owns."""
     uploads, nodes = IntakeUploads(intake), RepositoryNodes(repository)
     slots = BodySlots(options.max_bodies)
     reception = Reception(uploads, slots, options)
-    concatenation = Concatenation(uploads, nodes, reception, options)
-    creation = Creation(uploads, reception, concatenation, options)
+    bound = PhotoUploads(photos)
+    concatenation = Concatenation(uploads, nodes, reception, bound, options)
+    creation = Creation(uploads, reception, concatenation, bound, options)
     return TusServer(authentication, uploads, nodes, creation, reception, options)
 
 

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sluice_core.access.principal import Principal
+from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal
 from sluice_core.errors import SluiceError
 from sluice_core.uploads.chunk_checks import is_name
 from sluice_gateway.http.authentication import Authentication
@@ -144,6 +144,8 @@ class TusEndpoint:
             raise method_not_allowed(self._allow)
         tus_headers.check_version(request.headers)
         principal = await self._server.authentication(request)
+        if self._server.options.local_only and principal != LOCAL_PRINCIPAL:
+            raise refusals.other_services_have_no_keys()
         return await self._handlers[method](principal, request)
 
 

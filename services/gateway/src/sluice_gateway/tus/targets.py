@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice_core.photos.ids import check_job_id
+from sluice_core.photos.model import Photo
 from sluice_core.photos.names import check_filename, photo_path
+from sluice_core.uploads.partial import CONCAT_KEY
 from sluice_gateway.tus import refusals
 from sluice_gateway.tus.headers import Concat
 
-CONCAT_KEY: Final = "tus-upload-concat"
-"""Attribute that keeps `Upload-Concat`: a replica knows nothing else of an upload."""
 PARTIAL_FOLDER: Final = ".tus"
 """Folder of the nodes of partial uploads, which exist while they are put together."""
 UNNAMED: Final = "upload"
@@ -62,6 +62,16 @@ def target_of(
         path = photo_path(job_id, name) if job_id else name
     drive = metadata.get("drive") or default_drive
     return Target(drive, path, content_type, attributes)
+
+
+def target_of_photo(photo: Photo, metadata: Mapping[str, str], concat: Concat | None) -> Target:
+    """Return the target of the upload of a photo: what its job said.
+
+    Raise `InvalidArgument` BAD_TUS_HEADER.
+    """
+    named = {**metadata, "filename": photo.filename, "jobId": photo.job_id}
+    checked = target_of(named, concat, photo.photo_id, photo.drive)
+    return Target(photo.drive, photo.path, photo.content_type, checked.attributes)
 
 
 def request_id_of(kind: str, *facts: str) -> str:

@@ -10,7 +10,7 @@ import structlog
 from sluice_common.telemetry.tracing import current_traceparent
 from sluice_core.errors import InvalidArgument
 from sluice_core.objects.contents import Checksums, known_checksums, read_checksums
-from sluice_core.objects.marks import is_of_upload, marked_path
+from sluice_core.objects.marks import is_of_upload, marked_path, marked_trace
 from sluice_core.ports.catalogue import Drive, NodeCommit
 from sluice_core.ports.object_store import ObjectInfo
 from sluice_core.uploads.ids import direct_upload_id
@@ -84,7 +84,7 @@ class Adopter:
                 object=place.ref,
                 if_absent=False,
                 integrity=drive.policy.integrity,
-                trace_parent=current_traceparent() or "",
+                trace_parent=marked_trace(info.metadata) or current_traceparent() or "",
             )
         )
         if outcome is None:

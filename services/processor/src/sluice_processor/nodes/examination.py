@@ -22,6 +22,7 @@ from sluice_processor.images.children.pool import WorkersClosed
 from sluice_processor.images.children.process import ChildNotStarted
 from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalReason
 from sluice_processor.images.sniff import HEAD_BYTES, Sniffed, sniff
+from sluice_processor.nodes.declared import DeclaredType
 from sluice_processor.nodes.spool import Spooled, SpoolOptions, spooled
 from sluice_processor.nodes.stages import Stage, staged
 
@@ -61,29 +62,50 @@ class Examiner:
 
     async def examine(self, node: Node, info: ObjectInfo) -> Finding:
         """Examine the object of a node. Raise what the store and the spool raise."""
-        options = self._deps.options
         if info.size != node.size or info.crc32c not in (None, node.crc32c):
             return self._damaged(node, UNKNOWN_TYPE)
-        is_verified = info.crc32c is not None and not node.content_type.startswith("image/")
-        small = node.size <= min(_IN_MEMORY_BYTES, options.whole_bytes)
-        if node.size > options.whole_bytes or (is_verified and not small):
-            # The store has verified the bytes, or there are many: the first ones may suffice.
-            # Reading a small object whole costs no more than its head.
-            # The declared type only decides the order of reading.
-            sniffed = sniff(await self._head(node))
-            if not _is_picture(sniffed):
-                return Finding(sniffed.media_type or UNKNOWN_TYPE)
-            if node.size > options.images.max_source_bytes:
-                return _refused(
-                    sniffed,
-                    RefusalReason.TOO_LARGE,
-                    f"{node.size} bytes are more than {options.images.max_source_bytes}.",
-                )
+        declared = DeclaredType.of(node, info)
+        unread = await self._without_reading(node, info, declared)
+        if unread is not None:
+            return unread
         for _ in range(_READS):
-            finding = await self._read(node)
+            finding = await self._read(node, declared)
             if finding.reason != CHECKSUM_MISMATCH:
                 return finding
         return self._damaged(node, finding.content_type)
+
+    async def _without_reading(
+        self, node: Node, info: ObjectInfo, declared: DeclaredType
+    ) -> Finding | None:
+        """Return the finding for an object that need not be read whole; None for all others."""
+        options = self._deps.options
+        if self._deps.scanner is not None:
+            # A scanner sees every byte of every object: what it cannot see does not pass.
+            if node.size > options.images.max_source_bytes:
+                return _refused(
+                    Sniffed(None, None),
+                    RefusalReason.TOO_LARGE,
+                    f"{node.size} bytes are more than the {options.images.max_source_bytes} that"
+                    " are scanned for viruses.",
+                )
+            return None
+        is_verified = info.crc32c is not None and not node.content_type.startswith("image/")
+        small = node.size <= min(_IN_MEMORY_BYTES, options.whole_bytes)
+        if node.size <= options.whole_bytes and (small or not is_verified):
+            return None
+        # The store has verified the bytes, or there are many: the first ones may suffice.
+        # Reading a small object whole costs no more than its head.
+        # The declared type only decides the order of reading.
+        sniffed = sniff(await self._head(node))
+        if not _is_picture(sniffed):
+            return _finding_of_type(declared, sniffed)
+        if node.size > options.images.max_source_bytes:
+            return _refused(
+                sniffed,
+                RefusalReason.TOO_LARGE,
+                f"{node.size} bytes are more than {options.images.max_source_bytes}.",
+            )
+        return None
 
     async def _head(self, node: Node) -> bytes:
         received = bytearray()
@@ -92,7 +114,7 @@ class Examiner:
                 received += block
         return bytes(received)
 
-    async def _read(self, node: Node) -> Finding:
+    async def _read(self, node: Node, declared: DeclaredType) -> Finding:
         deps = self._deps
         options = SpoolOptions(
             directory=deps.options.spool_dir, max_bytes=deps.options.images.max_source_bytes
@@ -105,22 +127,45 @@ class Examiner:
                     content = b"".join([block async for block in blocks])
                     matches = (len(content), checksummed.crc32c) == (node.size, node.crc32c)
                     sha256 = hashlib.sha256(content).digest()
-                    finding = _finding_without_picture(
-                        node, sniff(content), sha256, matches=matches
-                    )
-                    if finding is not None:
-                        return finding
+                    sniffed = sniff(content)
+                    if not _is_intact(node, sha256, matches=matches):
+                        return _mismatch(sniffed)
+                    if deps.scanner is None and not _is_picture(sniffed):
+                        return _finding_of_type(declared, sniffed, sha256)
                     blocks = _one(content)
                 spool = await stack.enter_async_context(spooled(blocks, node.size, options))
             matches = (spool.size, checksummed.crc32c) == (node.size, node.crc32c)
-            return await self._examine_spooled(node, spool, matches=matches)
+            return await self._examine_spooled(node, spool, declared, matches=matches)
 
-    async def _examine_spooled(self, node: Node, spool: Spooled, *, matches: bool) -> Finding:
+    async def _examine_spooled(
+        self, node: Node, spool: Spooled, declared: DeclaredType, *, matches: bool
+    ) -> Finding:
         # Just written: the page cache has it, so this does not block.
         sniffed = sniff(os.pread(spool.fd, HEAD_BYTES, 0))
-        finding = _finding_without_picture(node, sniffed, spool.sha256, matches=matches)
-        if finding is not None:
-            return finding
+        if not _is_intact(node, spool.sha256, matches=matches):
+            return _mismatch(sniffed)
+        try:
+            return await self._examine_intact(spool, declared, sniffed)
+        except ImageRefused as refused:
+            return _refused(sniffed, refused.reason, refused.detail, spool.sha256)
+
+    async def _examine_intact(
+        self, spool: Spooled, declared: DeclaredType, sniffed: Sniffed
+    ) -> Finding:
+        """Scan the object, compare its type with the declared one, decode it if it is a picture.
+
+        Raise `ImageRefused`.
+        """
+        if self._deps.scanner is not None:
+            # First of all: nothing else looks at bytes that a scanner has not seen.
+            with staged(self._deps.metrics, Stage.SCAN):
+                found = await self._deps.scanner.scan(spool.fd, spool.size)
+            if found is not None:
+                raise ImageRefused(
+                    RefusalReason.INFECTED, f"The virus scanner found {found} in the object."
+                )
+        if not _is_picture(sniffed) or declared.disagrees(sniffed):
+            return _finding_of_type(declared, sniffed, spool.sha256)
         if sniffed.format is None:
             return _refused(
                 sniffed,
@@ -128,10 +173,7 @@ class Examiner:
                 f"{sniffed.media_type} is not a supported image format.",
                 spool.sha256,
             )
-        try:
-            image = await self._decode(spool)
-        except ImageRefused as refused:
-            return _refused(sniffed, refused.reason, refused.detail, spool.sha256)
+        image = await self._decode(spool)
         seconds = self._deps.metrics.seconds
         seconds.labels(Stage.DECODE.value).observe(image.decode_seconds)
         seconds.labels(Stage.THUMBNAIL.value).observe(image.thumbnail_seconds)
@@ -187,14 +229,28 @@ async def _one(block: bytes) -> AsyncIterator[bytes]:
     yield block
 
 
-def _finding_without_picture(
-    node: Node, sniffed: Sniffed, sha256: bytes, *, matches: bool
-) -> Finding | None:
-    """Return the finding for an object that was read, unless it is a picture to decode."""
-    content_type = sniffed.media_type or UNKNOWN_TYPE
-    if not matches or node.sha256 not in (None, sha256):
-        return Finding(content_type, reason=CHECKSUM_MISMATCH)
-    return None if _is_picture(sniffed) else Finding(content_type, sha256)
+def _is_intact(node: Node, sha256: bytes, *, matches: bool) -> bool:
+    """Return whether the bytes are those of the node; `matches`: size and CRC32C are."""
+    return matches and node.sha256 in (None, sha256)
+
+
+def _mismatch(sniffed: Sniffed) -> Finding:
+    return Finding(sniffed.media_type or UNKNOWN_TYPE, reason=CHECKSUM_MISMATCH)
+
+
+def _finding_of_type(
+    declared: DeclaredType, sniffed: Sniffed, sha256: bytes | None = None
+) -> Finding:
+    """Return the finding for an object that is not decoded."""
+    if declared.disagrees(sniffed):
+        return _refused(
+            sniffed,
+            RefusalReason.TYPE_MISMATCH,
+            f"The object was declared as {declared.media_type}, and its bytes are"
+            f" {sniffed.media_type or 'of no known type'}.",
+            sha256,
+        )
+    return Finding(sniffed.media_type or UNKNOWN_TYPE, sha256)
 
 
 def _is_picture(sniffed: Sniffed) -> bool:

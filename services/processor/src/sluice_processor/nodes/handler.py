@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from sluice_core.errors import Aborted, FailedPrecondition, NotFound, SluiceErro
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.catalogue import Candidate, Drive, Node
 from sluice_core.ports.object_store import ObjectAttributes, ObjectInfo
+from sluice_core.uploads.partial import is_partial
 from sluice_processor.deps import ProcessorDeps
 from sluice_processor.images import model
 from sluice_processor.images.model import RefusalReason
@@ -34,9 +35,10 @@ from sluice_processor.nodes.stages import Stage, staged
 
 _log = structlog.get_logger(__name__)
 RETRY_LATER_REASONS: Final = frozenset(
-    {RefusalReason.TIMEOUT.value, "HANDLER_TIMEOUT", "DECODER_UNAVAILABLE"}
+    {RefusalReason.TIMEOUT.value, "HANDLER_TIMEOUT", "DECODER_UNAVAILABLE", "SCANNER_UNAVAILABLE"}
 )
-"""Reasons that an overloaded machine may cause: sources postpone a retry before they give up."""
+"""Reasons that an overloaded machine or a scanner that is down may cause: sources postpone a retry
+before they give up."""
 _MAX_DETAIL_CHARACTERS: Final = 500
 
 PROCESSED: Final = "processed"
@@ -66,6 +68,9 @@ class Work:
     place: Place | None = None
     is_final: bool = True
     """Whether a TIMEOUT is recorded; otherwise the source retries later."""
+    is_requested: bool = False
+    """Whether somebody asked for it: then a node that FAILED is examined again, whatever the
+    reason, and the result is published, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class Outcome:
 
     kind: str
     reason: str = ""
+    has_thumbnails: bool = field(default=False, compare=False)
 
 
 class NodeProcessor:
@@ -112,7 +118,10 @@ class NodeProcessor:
             outcome = await self._guarded(work)
         metrics.nodes.labels(outcome.kind, outcome.reason).inc()
         if outcome.kind in (PROCESSED, FAILED) and work.since is not None:
-            metrics.delay_seconds.observe(max(0.0, time.time() - work.since))
+            delay = max(0.0, time.time() - work.since)
+            metrics.delay_seconds.observe(delay)
+            if outcome.has_thumbnails:
+                metrics.thumbnail_latency.observe(1000 * delay)
         if outcome.kind == POSTPONED:
             raise FailedPrecondition(outcome.reason, "The node ran out of time; try again later.")
         if outcome.kind == FAILED:
@@ -153,10 +162,13 @@ class NodeProcessor:
         if candidate is None or not _is_meant(work, candidate.node):
             return Outcome(GONE)
         node = candidate.node
+        if is_partial(node.metadata):
+            return Outcome(IGNORED, "PARTIAL_UPLOAD")
         info = await objects.head(node.object)
         if info is None:
             return await self._missing(node)
-        if candidate.etag == info.etag and candidate.reason not in REEXAMINED_REASONS:
+        is_done = candidate.etag == info.etag and not (work.is_requested and candidate.reason)
+        if is_done and candidate.reason not in REEXAMINED_REASONS:
             return Outcome(REPEATED)
         finding = await self._examiner.examine(node, info)
         if finding.reason == RefusalReason.TIMEOUT and not work.is_final:
@@ -178,6 +190,7 @@ class NodeProcessor:
                     _processing(info.etag, finding, thumbnails),
                     sha256=finding.sha256,
                     trace_parent=current_traceparent() or work.trace_parent,
+                    is_requested=work.is_requested,
                 )
             )
         return self._outcome(node, finding, recorded)
@@ -229,7 +242,7 @@ class NodeProcessor:
             return Outcome(REPEATED)
         if node.sha256 is None and finding.sha256 is not None:
             self._deps.metrics.integrity.verified.inc()
-        return Outcome(PROCESSED)
+        return Outcome(PROCESSED, has_thumbnails=finding.image is not None)
 
     async def _missing(self, node: Node) -> Outcome:
         """Return GONE if the node has just ended; raise `Unavailable` if the object is lost."""

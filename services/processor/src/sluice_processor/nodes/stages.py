@@ -15,6 +15,7 @@ class Stage(StrEnum):
     """Stages, as named in metrics and spans."""
 
     READ = "read"
+    SCAN = "scan"
     DECODE = "decode"
     THUMBNAIL = "thumbnail"
     WRITE = "write"

@@ -10,6 +10,8 @@ from typing import Final
 
 import structlog
 
+from sluice_backends.sqs.options import SqsOptions
+from sluice_backends.sqs.queue import QueuedMessage, SqsQueue, open_queue
 from sluice_core.concurrency.attempts import FinalFailure
 from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import SluiceError
@@ -18,8 +20,6 @@ from sluice_processor.nodes.handler import RETRY_LATER_REASONS, NodeProcessor, W
 from sluice_processor.options import ProcessorOptions
 from sluice_processor.sources.attempts import process_with_retries
 from sluice_processor.sources.notification_source import count_skipped
-from sluice_processor.sources.sqs_options import SqsOptions
-from sluice_processor.sources.sqs_queue import QueuedMessage, SqsQueue, open_queue
 from sluice_processor.sources.store_notifications import BadNotification, parse_notification
 from sluice_processor.sources.work import SortedNotices, sort_notices
 

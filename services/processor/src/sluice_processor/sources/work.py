@@ -47,13 +47,14 @@ class SortedNotices:
 
 def work_of(record: EventRecord, message: Message) -> Work | None:
     """Return the work item of an event; None if the event needs no processing."""
-    if not isinstance(message, uploads_pb2.UploadCompleted):
+    if not isinstance(message, uploads_pb2.UploadCompleted | uploads_pb2.ProcessingRequested):
         return None
     return Work(
         tenant=record.tenant,
         node_id=message.node_id,
         trace_parent=record.headers.get("traceparent", ""),
         since=record.occurred_at,
+        is_requested=isinstance(message, uploads_pb2.ProcessingRequested),
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import and_, bindparam, insert, or_, select
+from sqlalchemy import and_, bindparam, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.photos.rows import (
+    each_row,
     job_columns,
     job_not_found,
     job_of,
@@ -27,6 +28,7 @@ from sluice_core.photos.changes import Outcome, PhotoChange
 from sluice_core.photos.counts import JobStatus, PhotoCounts
 from sluice_core.photos.model import Owner, Photo, UploadJob
 from sluice_core.photos.states import PhotoStatus, is_terminal
+from sluice_core.ports.catalogue_load import OpenPhotos
 from sluice_core.ports.upload_jobs import JobCursor, JobPage, JobWithPhotos, NewJob
 
 _GET = select(upload_jobs).where(upload_jobs.c.job_id == bindparam("p_job"))
@@ -37,7 +39,15 @@ _GET_WITH_PHOTOS = (
     .where(upload_jobs.c.job_id == bindparam("p_job"))
     .order_by(photos.c.position)
 )
+_VERSIONS = select(upload_jobs.c.job_id, upload_jobs.c.version).where(
+    upload_jobs.c.job_id.in_(bindparam("p_jobs", expanding=True))
+)
 _NEW_PHOTOS = insert(photos)
+# By the counts of open jobs: those are few, and the index of their status finds them.
+_OPEN_PHOTOS = select(
+    func.coalesce(func.sum(upload_jobs.c.queued + upload_jobs.c.uploading), 0),
+    func.coalesce(func.sum(upload_jobs.c.processing), 0),
+).where(upload_jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.IN_PROGRESS.value]))
 
 
 class SqlUploadJobs(SqlFamily):
@@ -79,6 +89,18 @@ class SqlUploadJobs(SqlFamily):
         if found.job.owner != owner:
             raise job_not_found()
         return found
+
+    async def count_open_photos(self) -> OpenPhotos:
+        async with self._db.read() as connection:
+            arriving, processing = (await connection.execute(_OPEN_PHOTOS)).one()
+        return OpenPhotos(int(arriving), int(processing))
+
+    async def job_versions(self, job_ids: Sequence[str]) -> Mapping[str, int]:
+        if not job_ids:
+            return {}
+        async with self._db.read() as connection:
+            result = await connection.execute(_VERSIONS, {"p_jobs": list(job_ids)})
+            return {row.job_id: row.version for row in result}
 
     async def list_jobs(
         self,
@@ -164,6 +186,8 @@ def _records_of(new: NewJob, now: float) -> tuple[UploadJob, tuple[Photo, ...]]:
             status=PhotoStatus.QUEUED,
             created_at=now,
             updated_at=now,
+            attempt_started_at=now,
+            asked_at=now,
         )
         for position, photo in enumerate(new.photos)
     )
@@ -171,7 +195,11 @@ def _records_of(new: NewJob, now: float) -> tuple[UploadJob, tuple[Photo, ...]]:
 
 
 async def _job_with_photos(connection: AsyncConnection, job_id: str) -> JobWithPhotos:
-    rows = (await connection.execute(_GET_WITH_PHOTOS, {"p_job": job_id})).mappings().all()
-    if not rows:
+    job: UploadJob | None = None
+    found: list[Photo] = []
+    async for row in each_row(await connection.execute(_GET_WITH_PHOTOS, {"p_job": job_id})):
+        job = job or job_of(row)
+        found.append(photo_of(row))
+    if job is None:
         raise job_not_found()
-    return JobWithPhotos(job_of(rows[0]), tuple(photo_of(row) for row in rows))
+    return JobWithPhotos(job, tuple(found))

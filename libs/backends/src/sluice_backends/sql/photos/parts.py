@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.database import SqlFamily, transaction
@@ -26,10 +26,10 @@ _SET = (
     .where(photos.c.photo_id == bindparam("p_photo"))
     .values(multipart_id=bindparam("p_multipart"))
 )
-_PARTS = (
-    select(upload_parts)
-    .where(upload_parts.c.photo_id == bindparam("p_photo"))
-    .order_by(upload_parts.c.part_number)
+_BYTES = (
+    select(upload_parts.c.photo_id, func.sum(upload_parts.c.size).label("bytes"))
+    .where(upload_parts.c.photo_id.in_(bindparam("p_photos", expanding=True)))
+    .group_by(upload_parts.c.photo_id)
 )
 _DROP = delete(upload_parts).where(
     upload_parts.c.photo_id == bindparam("p_photo"),
@@ -78,10 +78,13 @@ class SqlUploadParts(SqlFamily):
         ]
         await connection.execute(_ADD, rows)
 
-    async def upload_parts(self, photo_id: str) -> Sequence[UploadPart]:
+    async def recorded_bytes(self, photo_ids: Sequence[str]) -> Mapping[str, int]:
+        if not photo_ids:
+            return {}
         async with self._db.read() as connection:
-            rows = (await connection.execute(_PARTS, {"p_photo": photo_id})).all()
-        return [UploadPart(row.part_number, row.size, row.etag) for row in rows]
+            rows = (await connection.execute(_BYTES, {"p_photos": list(photo_ids)})).all()
+        # MySQL sums to DECIMAL.
+        return {row.photo_id: int(row.bytes) for row in rows}
 
 
 async def _lock_open(connection: AsyncConnection, photo_id: str, attempt: int) -> RowMapping:

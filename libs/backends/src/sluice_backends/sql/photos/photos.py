@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import bindparam, exists, literal, select
+from sqlalchemy import and_, bindparam, exists, func, literal, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
+from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.photos.listing import cursor_of, listing
 from sluice_backends.sql.photos.rows import photo_not_found, photo_of
 from sluice_backends.sql.photos.tags import drop_tags
 from sluice_backends.sql.photos.work import lock_photos, processed_nodes
-from sluice_backends.sql.schema import LIVE, nodes, photos, upload_jobs
+from sluice_backends.sql.schema import LIVE, nodes, photos
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import FailedPrecondition
 from sluice_core.events.photos import photo_deleted
+from sluice_core.events.uploads import processing_requested
 from sluice_core.photos.changes import Outcome, PhotoChange, reopen
-from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import Owner, Photo
-from sluice_core.photos.states import TERMINAL, PhotoStatus, Reopening, is_terminal
+from sluice_core.photos.states import (
+    TAKES_PARTS,
+    UNARRIVED,
+    PhotoStatus,
+    Reopening,
+    is_terminal,
+    photo_ended,
+)
+from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.ports.photos import (
     ALL_PHOTOS,
     ChangedPhoto,
+    ContradictedPhotos,
     PhotoCursor,
     PhotoFilter,
     PhotoPage,
@@ -32,18 +43,65 @@ from sluice_core.ports.photos import (
 
 _GET = select(photos).where(photos.c.photo_id == bindparam("p_photo"))
 _OF_NODES = select(photos).where(photos.c.node_id.in_(bindparam("p_nodes", expanding=True)))
-# By the jobs that are open: those are few, while most photos of the table have ended.
 _OPEN = (
     select(photos)
-    .join(upload_jobs, upload_jobs.c.job_id == photos.c.job_id)
     .where(
-        upload_jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.IN_PROGRESS.value]),
-        photos.c.status.not_in([status.value for status in sorted(TERMINAL)]),
-        photos.c.updated_at < bindparam("p_before"),
-        photos.c.photo_id > bindparam("p_after"),
+        photos.c.open_updated_at < bindparam("p_before"),
+        # Implied by the rest, for the range of the index.
+        photos.c.open_updated_at >= bindparam("p_from"),
+        or_(
+            photos.c.open_updated_at > bindparam("p_from"),
+            photos.c.photo_id > bindparam("p_after"),
+        ),
     )
+    .order_by(photos.c.open_updated_at, photos.c.photo_id)
+    .limit(bindparam("p_limit"))
+)
+_AWAITED = _OPEN.where(photos.c.asked_at < bindparam("p_asked"))
+_ASKED = (
+    update(photos)
+    .where(photos.c.photo_id == bindparam("p_photo"))
+    .values(asked_at=bindparam("p_now"))
+)
+_SLICE = (
+    select(photos.c.photo_id)
+    .where(photos.c.photo_id > bindparam("p_after"))
     .order_by(photos.c.photo_id)
     .limit(bindparam("p_limit"))
+    .subquery()
+)
+_SLICE_END = select(func.count().label("size"), func.max(_SLICE.c.photo_id).label("last"))
+_IS_NODE_LIVE = func.coalesce(nodes.c.state, literal("")) == literal(LIVE)
+_CONTRADICTED = (
+    select(photos)
+    .join(_SLICE, _SLICE.c.photo_id == photos.c.photo_id)
+    .outerjoin(nodes, nodes.c.node_id == photos.c.node_id)
+    .where(
+        or_(
+            and_(
+                _IS_NODE_LIVE,
+                or_(
+                    photos.c.deleted_at.is_not(None),
+                    photos.c.status == literal(PhotoStatus.CANCELLED.value),
+                    and_(
+                        photos.c.status == literal(PhotoStatus.FAILED.value),
+                        photos.c.reason.in_(sorted(UNARRIVED)),
+                    ),
+                ),
+            ),
+            and_(
+                not_(_IS_NODE_LIVE),
+                photos.c.deleted_at.is_(None),
+                photos.c.status == literal(PhotoStatus.COMPLETED.value),
+            ),
+        )
+    )
+    .order_by(photos.c.photo_id)
+)
+_ASSIGN = (
+    update(photos)
+    .where(photos.c.photo_id == bindparam("p_photo"))
+    .values(node_id=bindparam("p_node"), object_key=bindparam("p_key"))
 )
 _NODE_STATE = select(
     exists().where(nodes.c.node_id == bindparam("p_node")).label("is_committed"),
@@ -76,12 +134,43 @@ class SqlPhotos(SqlFamily):
         return {photo.node_id: photo for photo in found}
 
     async def open_photos(
-        self, unchanged_since: float, limit: int, after: str = ""
+        self,
+        unchanged_since: float,
+        limit: int,
+        after: Photo | None = None,
+        *,
+        asked_before: float | None = None,
     ) -> Sequence[Photo]:
-        parameters = {"p_before": unchanged_since, "p_after": after, "p_limit": limit}
+        parameters: dict[str, Any] = {
+            "p_before": unchanged_since,
+            "p_from": 0.0 if after is None else after.updated_at,
+            "p_after": "" if after is None else after.photo_id,
+            "p_limit": limit,
+        }
+        statement = _OPEN
+        if asked_before is not None:
+            statement, parameters["p_asked"] = _AWAITED, asked_before
         async with self._db.read() as connection:
-            result = await connection.execute(_OPEN, parameters)
+            result = await connection.execute(statement, parameters)
             return [photo_of(row) for row in result.mappings()]
+
+    @transaction
+    async def keep_awaiting(self, connection: AsyncConnection, photo_id: str, attempt: int) -> None:
+        work = await lock_photos(self._db, connection, [photo_id])
+        photo = work.photos.get(photo_id)
+        if photo is None:
+            raise photo_not_found()
+        if photo.status not in TAKES_PARTS or photo.attempt != attempt:
+            raise photo_ended(photo.status)
+        await connection.execute(_ASKED, {"p_photo": photo_id, "p_now": work.now})
+
+    async def contradicted_photos(self, slice_size: int, after: str = "") -> ContradictedPhotos:
+        parameters = {"p_after": after, "p_limit": slice_size}
+        async with self._db.read() as connection:
+            end = (await connection.execute(_SLICE_END, parameters)).one()
+            result = await connection.execute(_CONTRADICTED, parameters)
+            found = [photo_of(row) for row in result.mappings()]
+        return ContradictedPhotos(found, end.last if end.size == slice_size else "")
 
     async def list_photos(
         self,
@@ -134,18 +223,39 @@ class SqlPhotos(SqlFamily):
         how: Reopening,
         *,
         audit: AuditEntry | None = None,
+        trace_parent: str = "",
     ) -> ChangedPhoto:
         work = await lock_photos(self._db, connection, [photo_id])
         photo = work.owned(owner, photo_id)
         again = reopen(photo, how, work.now)
         if again is photo:
+            await append_events(connection, _requests(photo, how, work.now, trace_parent))
             return work.changed(photo_id, Outcome.REPEATED)
         await _check_object(connection, photo, how)
-        work.step(photo.status, again)
+        work.step(photo.status, again, trace_parent=trace_parent)
         await work.write()
+        await append_events(connection, _requests(again, how, work.now, trace_parent))
         await work.forget_multipart(again)
         await append_entries(self._db, connection, audit)
         return work.changed(photo_id, Outcome.APPLIED)
+
+    @transaction
+    async def assign_node(
+        self, connection: AsyncConnection, owner: Owner, photo_id: str, node_id: str
+    ) -> Photo:
+        work = await lock_photos(self._db, connection, [photo_id])
+        photo = work.owned(owner, photo_id)
+        if photo.node_id == node_id:
+            return photo
+        if photo.status not in TAKES_PARTS:
+            raise photo_ended(photo.status)
+        key = f"{photo.object.key.rpartition('/')[0]}/{node_id}"
+        moved = replace(photo, node_id=node_id, object=replace(photo.object, key=key))
+        work.photos[photo_id] = moved
+        await connection.execute(_ASSIGN, {"p_photo": photo_id, "p_node": node_id, "p_key": key})
+        work.apply(PhotoChange(photo_id, PhotoStatus.UPLOADING), ())
+        await work.write()
+        return work.photos[photo_id]
 
     @transaction
     async def delete_photo(
@@ -171,15 +281,28 @@ class SqlPhotos(SqlFamily):
         return photo
 
 
+def _requests(photo: Photo, how: Reopening, now: float, trace_parent: str) -> Sequence[EventRecord]:
+    """Return the request to the processors, in the transaction of the photo: it cannot be lost."""
+    if how is not Reopening.REPROCESS:
+        return ()
+    tenant = photo.owner.tenant
+    return (processing_requested(tenant, photo.node_id, now, trace_parent=trace_parent),)
+
+
 async def _check_object(connection: AsyncConnection, photo: Photo, how: Reopening) -> None:
     state = (await connection.execute(_NODE_STATE, {"p_node": photo.node_id})).one()
+    if state.is_committed and not state.is_live:
+        raise FailedPrecondition(
+            "OBJECT_DELETED",
+            "The object of the photo was deleted; upload the photo in a new job.",
+        )
     if how is Reopening.RETRY and state.is_committed:
         raise FailedPrecondition(
             "OBJECT_EXISTS",
             "The photo was uploaded and failed afterwards; process it again, or upload it in a"
             " new job.",
         )
-    if how is Reopening.REPROCESS and not state.is_live:
+    if how is not Reopening.RETRY and not state.is_live:
         raise FailedPrecondition(
             "OBJECT_MISSING", "The photo has no object to process; retry its upload."
         )

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import bindparam, delete, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sluice_backends.sql.commits import lock_live, remove_live
 from sluice_backends.sql.database import Database
-from sluice_backends.sql.nodes import find_row
-from sluice_backends.sql.objects import schedule_deletion
+from sluice_backends.sql.nodes import find_rows
+from sluice_backends.sql.objects import schedule_deletions
 from sluice_backends.sql.outbox import append_events
 from sluice_backends.sql.photos.rows import (
     MAX_DETAIL_CHARACTERS,
     MAX_REASON_CHARACTERS,
     changing_columns,
     changing_job_columns,
+    each_row,
     job_of,
     photo_not_found,
     photo_of,
     whole_micros,
 )
 from sluice_backends.sql.schema import LIVE, nodes, photos, processings, upload_jobs, upload_parts
+from sluice_backends.sql.tombstones import lock_live, remove_live
 from sluice_core.catalogue.processing import ProcessingState
 from sluice_core.events.photos import job_ended, photo_entered
 from sluice_core.photos.changes import Outcome, PhotoChange, decide, enter, move
@@ -180,18 +181,19 @@ class PhotoWork:
             for photo in written
             if photo.photo_id in cancelled or photo.deleted_at == self.now
         ]
-        # In the order in which the processor locks nodes.
-        for photo in sorted(gone, key=lambda one: one.node_id):
-            await self._discard_object(photo)
+        if gone:
+            await self._discard_objects_of(gone)
 
-    async def _discard_object(self, photo: Photo) -> None:
-        row = await find_row(self._connection, photo.node_id)
-        if row is None:
-            # A URL that was signed for the photo may still bring the object.
+    async def _discard_objects_of(self, gone: Sequence[Photo]) -> None:
+        found = await find_rows(self._connection, [photo.node_id for photo in gone])
+        stored = {row.node_id for row in found}
+        # A URL that was signed for a photo may still bring its object.
+        awaited = [photo.object for photo in gone if photo.node_id not in stored]
+        if awaited:
             not_before = await self._db.now(self._connection) + MAX_DOWNLOAD_URL_SECONDS
-            await schedule_deletion(self._connection, photo.object, not_before)
-        elif (live := await lock_live(self._connection, row)) is not None:
-            await remove_live(self._db, self._connection, live)
+            await schedule_deletions(self._connection, awaited, not_before)
+        live = await lock_live(self._db, self._connection, found)
+        await remove_live(self._db, self._connection, live)
 
 
 async def lock_photos(
@@ -207,16 +209,16 @@ async def lock_photos(
             (await connection.execute(_LOCK_JOB, {"p_job": job_id})).mappings().one()
         )
     # After the locks: what was read before them may be old.
-    rows = (await connection.execute(_PHOTOS, parameters)).mappings()
-    return PhotoWork(database, connection, jobs, map(photo_of, rows))
+    rows = await connection.execute(_PHOTOS, parameters)
+    return PhotoWork(database, connection, jobs, [photo_of(row) async for row in each_row(rows)])
 
 
 async def lock_job(database: Database, connection: AsyncConnection, job_id: str) -> PhotoWork:
     """Lock a job and read it with all of its photos; without any for an unknown job."""
     row = (await connection.execute(_LOCK_JOB, {"p_job": job_id})).mappings().one_or_none()
     jobs = {} if row is None else {job_id: job_of(row)}
-    rows = (await connection.execute(_PHOTOS_OF_JOB, {"p_job": job_id})).mappings()
-    return PhotoWork(database, connection, jobs, map(photo_of, rows))
+    rows = await connection.execute(_PHOTOS_OF_JOB, {"p_job": job_id})
+    return PhotoWork(database, connection, jobs, [photo_of(row) async for row in each_row(rows)])
 
 
 async def processed_nodes(connection: AsyncConnection, node_ids: Collection[str]) -> frozenset[str]:

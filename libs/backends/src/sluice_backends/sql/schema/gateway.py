@@ -75,8 +75,8 @@ upload_jobs = Table(
     Column("user_id", Exact(255), nullable=False),
     Column("drive", String(63), nullable=False),
     Column("strategy", String(32), nullable=False),
-    # Follows from the counts; a column for listings by status, and for the sweeper of all owners.
-    Column("status", String(32), nullable=False, index=True),
+    # Follows from the counts; a column for listings by status.
+    Column("status", String(32), nullable=False),
     Column("queued", Integer, nullable=False),
     Column("uploading", Integer, nullable=False),
     Column("processing", Integer, nullable=False),
@@ -84,6 +84,7 @@ upload_jobs = Table(
     Column("failed", Integer, nullable=False),
     Column("cancelled", Integer, nullable=False),
     Column("total_bytes", BigInteger, nullable=False),
+    Column("sent_bytes", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", Micros, nullable=False),
     Column("updated_at", Micros, nullable=False),
@@ -119,6 +120,10 @@ photos = Table(
     Column("multipart_id", String(1024), nullable=False),
     Column("created_at", Micros, nullable=False),
     Column("updated_at", Micros, nullable=False),
+    # `updated_at` while the photo is open, NULL afterwards: an index of the few open ones.
+    Column("open_updated_at", Micros, nullable=True),
+    Column("attempt_started_at", Micros, nullable=False),
+    Column("asked_at", Micros, nullable=False),
     Column("completed_at", Micros, nullable=True),
     Column("taken_at", Micros, nullable=True),
     # `taken_at`, or `created_at` while that is NULL: one column, so that an index sorts it.
@@ -126,6 +131,7 @@ photos = Table(
     Column("deleted_at", Micros, nullable=True),
     UniqueConstraint("node_id"),
     Index(None, "job_id", "position"),
+    Index(None, "open_updated_at", "photo_id"),
     # One for each sort of a listing.
     Index(None, "tenant", "user_id", "created_at", "photo_id"),
     Index(None, "tenant", "user_id", "dated_at", "photo_id"),

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from sluice_client.cli import exits
-from sluice_client.cli.addresses import find_gateway, find_server
+from sluice_client.cli.addresses import find_gateway, named_servers
 from sluice_client.cli.output import Output
 from sluice_client.cli.security import find_security
 from sluice_client.cli.session import Where, failed
@@ -28,8 +28,8 @@ def login(where: Where, gateway: str | None, email: str | None, *, json_lines: b
     def work(out: Output) -> int:
         url = find_gateway(gateway, os.environ)
         api = _api(where)(url)
-        named = find_server(where.server, os.environ)
-        servers = [each for each in (named.intake, named.repository) if each is not None]
+        # Not the default: it would let any process on its port receive the token later.
+        servers = named_servers(where.server, os.environ)
         name = email or _asked("Email", hidden=False)
         password = _asked("Password", hidden=True)
         began = time.time()

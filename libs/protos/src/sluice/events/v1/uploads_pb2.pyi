@@ -280,6 +280,33 @@ class UploadExpired(_message.Message):
 Global___UploadExpired: _TypeAlias = UploadExpired  # noqa: Y015
 
 @_typing.final
+class ProcessingRequested(_message.Message):
+    """ProcessingRequested is a request: the object of a node that failed is to be processed again,
+    although its content is the same.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___EventHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___EventHeader | None = ...,
+        node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessingRequested: _TypeAlias = ProcessingRequested  # noqa: Y015
+
+@_typing.final
 class ChunkUploaded(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

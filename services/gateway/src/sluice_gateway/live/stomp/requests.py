@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sluice_core.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from sluice_gateway.http.refusals import ambiguous_credentials
 from sluice_gateway.live.stomp.frames import Frame, FrameError
 from sluice_gateway.live.topics import Topic, parse_cursor, parse_topic
 
@@ -44,7 +45,9 @@ class Unsubscribe:
 
 
 def read_connect(frame: Frame) -> Connect:
-    """Raise `FrameError` or `FailedPrecondition` if the session cannot begin with this frame.
+    """Raise if the session cannot begin with this frame.
+
+    `FrameError`, `FailedPrecondition`, or `Unauthenticated` AMBIGUOUS_CREDENTIALS.
 
     `host` is required by STOMP 1.2, but not sent by stompjs unless it is set; there are no virtual
     hosts here that it could choose from.
@@ -56,10 +59,10 @@ def read_connect(frame: Frame) -> Connect:
         raise FailedPrecondition(
             "UNSUPPORTED_VERSION", "This server speaks STOMP 1.2; send accept-version:1.2."
         )
-    authorization = next(
-        (value for name in _AUTHORIZATION if (value := frame.header(name)) is not None), None
-    )
-    return Connect(authorization, frame.header("heart-beat"))
+    sent = [value for name in _AUTHORIZATION if (value := frame.header(name)) is not None]
+    if len(sent) > 1:
+        raise ambiguous_credentials()
+    return Connect(sent[0] if sent else None, frame.header("heart-beat"))
 
 
 def read_subscribe(frame: Frame) -> Subscribe:

@@ -8,7 +8,6 @@ from enum import Enum, auto
 from typing import Final
 
 from sluice_common.security.refusals import token_expired
-from sluice_core.access.principal import Principal
 from sluice_core.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -185,12 +184,12 @@ class StompSession:
 
     # -- answers of the owner
 
-    def accept(self, principal: Principal, now: Instant) -> None:
+    def accept(self, token: TokenEnd, now: Instant) -> None:
         """Answer CONNECT: the session is open. No-op if it has ended meanwhile."""
         if self.close is not None:
             return
         self._state = _State.OPEN
-        self._token = TokenEnd(principal, self._options.token_warning_seconds)
+        self._token = token
         offer = self._options.heart_beat_ms
         headers = (("version", VERSION), ("server", "sluice"), ("heart-beat", f"{offer},{offer}"))
         self._send(Frame("CONNECTED", headers))

@@ -102,6 +102,7 @@ def _create_jobs() -> None:
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("cancelled", sa.Integer(), nullable=False),
         sa.Column("total_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sent_bytes", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", MICROS, nullable=False),
         sa.Column("updated_at", MICROS, nullable=False),
@@ -109,7 +110,6 @@ def _create_jobs() -> None:
         sa.PrimaryKeyConstraint("job_id", name="pk_upload_jobs"),
         **OPTIONS,
     )
-    _index("upload_jobs", "status")
     _index("upload_jobs", *_OWNED, "created_at", "job_id")
     create_table(
         "photos",
@@ -134,6 +134,9 @@ def _create_jobs() -> None:
         sa.Column("multipart_id", sa.String(1024), nullable=False),
         sa.Column("created_at", MICROS, nullable=False),
         sa.Column("updated_at", MICROS, nullable=False),
+        sa.Column("open_updated_at", MICROS, nullable=True),
+        sa.Column("attempt_started_at", MICROS, nullable=False),
+        sa.Column("asked_at", MICROS, nullable=False),
         sa.Column("completed_at", MICROS, nullable=True),
         sa.Column("taken_at", MICROS, nullable=True),
         sa.Column("dated_at", MICROS, nullable=False),
@@ -144,6 +147,7 @@ def _create_jobs() -> None:
         **OPTIONS,
     )
     _index("photos", "job_id", "position")
+    _index("photos", "open_updated_at", "photo_id")
     for column in ("created_at", "dated_at", "filename"):
         _index("photos", *_OWNED, column, "photo_id")
     create_table(

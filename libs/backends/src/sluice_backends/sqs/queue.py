@@ -21,8 +21,8 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
 from sluice_backends.certificates import certificate_problem, check_tls_files
+from sluice_backends.sqs.options import SqsOptions
 from sluice_core.errors import FailedPrecondition, PermissionDenied, SluiceError, Unavailable
-from sluice_processor.sources.sqs_options import SqsOptions
 
 BATCH: Final = 10
 """Maximum number of messages per request, a limit of SQS."""

@@ -1,9 +1,9 @@
-"""Lag of a consumer group, as a metric for autoscalers."""
+"""Lag of a consumer group, for autoscalers and back-pressure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from aiokafka.errors import KafkaError
 
 from sluice_backends.kafka.connection import client_arguments, start_client
 from sluice_backends.kafka.options import KafkaOptions
-from sluice_processor.metrics import ProcessorMetrics
 
 _log = structlog.get_logger(__name__)
 _INTERVAL_SECONDS: Final = 10.0
@@ -27,24 +26,24 @@ class GroupLag:
     stays correct while no member makes progress.
 
     Args:
-        source: label of the metric.
+        report: takes each measurement, in messages.
     """
 
     def __init__(
-        self, kafka: KafkaOptions, group: str, topic: str, source: str, metrics: ProcessorMetrics
+        self, kafka: KafkaOptions, group: str, topic: str, report: Callable[[int], None]
     ) -> None:
         self._kafka = kafka
         self._group = group
         self._topic = topic
-        self._gauge = metrics.lag.labels(source)
+        self._report = report
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Measure until `stop`; while Kafka is unavailable the last value stays."""
+        """Measure until `stop`; while Kafka is unavailable nothing is reported."""
         while not stop.is_set():
             try:
                 async with _clients(self._kafka) as (admin, consumer):
                     while not stop.is_set():
-                        self._gauge.set(await self._measure(admin, consumer))
+                        self._report(await self._measure(admin, consumer))
                         await _pause(stop)
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("lag.measurement_failed", group=self._group, error=repr(error))

@@ -1,0 +1,1 @@
+"""Virus scanners of objects: a command, or the daemon of ClamAV."""
