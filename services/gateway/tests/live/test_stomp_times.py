@@ -10,8 +10,16 @@ import pytest
 from sluice_core.access.principal import Principal
 from sluice_gateway.live.stomp.closing import CloseCode
 from sluice_gateway.live.stomp.heart_beats import HeartBeats, negotiate
+from sluice_gateway.live.stomp.requests import Subscribe
 from sluice_gateway.live.topics import JobTopic, SessionTopic
-from support.live_stomp import ANN, ENTRY, OPTIONS, DrivenSession, connect_frame
+from support.live_stomp import (
+    ANN,
+    ENTRY,
+    OPTIONS,
+    DrivenSession,
+    connect_frame,
+    subscribe_frame,
+)
 
 
 @pytest.fixture
@@ -70,6 +78,20 @@ def test_heart_beats_keep_a_session_open(driven: DrivenSession) -> None:
         driven.advance(19.0)
         driven.send(b"\n")
     assert driven.session.close is None
+
+
+def test_client_is_not_silent_while_it_waits_for_an_answer(driven: DrivenSession) -> None:
+    """Its heart-beats are not read before SUBSCRIBE is answered, which may wait for its turn."""
+    driven.connect(ANN, ("heart-beat", "10000,0"))
+    request = driven.ask(subscribe_frame("/topic/job/job-1"))
+    assert isinstance(request, Subscribe)
+    driven.advance(60.0)
+    driven.session.subscribed(request, driven.now)
+    driven.advance(19.0)
+    assert driven.session.close is None
+    driven.advance(1.0)
+    assert driven.session.close is not None
+    assert driven.session.close.reason == "HEART_BEAT_MISSED"
 
 
 def test_session_without_heart_beats_stays_open(connected: DrivenSession) -> None:

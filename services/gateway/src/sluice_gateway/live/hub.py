@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +41,11 @@ class LiveHub:
     clock: Clock = system_clock
     readers: WeakSet[TopicReader] = field(default_factory=WeakSet)
     """Of jobs, as long as their sessions hold them."""
+    turns: asyncio.Semaphore = field(init=False)
+    """To read the catalogue, first come, first served."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "turns", asyncio.Semaphore(self.options.catalogue_reads))
 
     def token_end(self, principal: Principal) -> TokenEnd:
         """Return when the session of a principal ends with its token."""
@@ -48,7 +54,12 @@ class LiveHub:
 
     async def require_hearing(self, principal: Principal, topic: JobTopic | UserTopic) -> None:
         """Raise `NotFound` unless the topic belongs to the principal."""
-        if not await self.topics.may_hear(principal, topic):
+        if isinstance(topic, JobTopic):
+            async with self.turns:
+                is_heard = await self.topics.may_hear(principal, topic)
+        else:
+            is_heard = await self.topics.may_hear(principal, topic)
+        if not is_heard:
             raise NotFound(
                 "JOB_NOT_FOUND", "There is no such job; create one, or check the id.", field="jobId"
             )
@@ -135,16 +146,27 @@ class TopicReader:
 
     async def read(self) -> Batch:
         """Return the next updates in order, none if there is nothing new. Raise `Unavailable`."""
-        if self._cursor is not None:
-            entries = self._log.after(self._cursor, self._batch_updates)
-            if entries is not None:
-                is_last = len(entries) < self._batch_updates
-                self._cursor = self._log.last if is_last else entries[-1].sequence
-                heard = [entry for entry in entries if self.topic.includes(entry.update)]
-                self._note(entry.update for entry in heard)
-                return Batch(heard, is_snapshot=False, position=self._cursor)
-        position = self._log.last
-        states = await self._hub.topics.snapshot(self.principal, self.topic)
+        batch = self.read_log()
+        return await self.read_catalogue() if batch is None else batch
+
+    def read_log(self) -> Batch | None:
+        """Return the next updates in order, None if only a snapshot brings the client further."""
+        if self._cursor is None:
+            return None
+        entries = self._log.after(self._cursor, self._batch_updates)
+        if entries is None:
+            return None
+        is_last = len(entries) < self._batch_updates
+        self._cursor = self._log.last if is_last else entries[-1].sequence
+        heard = [entry for entry in entries if self.topic.includes(entry.update)]
+        self._note(entry.update for entry in heard)
+        return Batch(heard, is_snapshot=False, position=self._cursor)
+
+    async def read_catalogue(self) -> Batch:
+        """Return a snapshot, after waiting for a turn. Raise `Unavailable`."""
+        async with self._hub.turns:
+            position = self._log.last
+            states = await self._hub.topics.snapshot(self.principal, self.topic)
         current = [self._newest(state) for state in states]
         self._cursor = position
         self._note(states)

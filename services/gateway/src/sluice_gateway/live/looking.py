@@ -78,7 +78,10 @@ class StateLook:
         self._missing = missing
 
     async def _publish(self, reader: TopicReader) -> None:
-        states: Sequence[Update] = await self._hub.topics.snapshot(reader.principal, reader.topic)
+        async with self._hub.turns:
+            states: Sequence[Update] = await self._hub.topics.snapshot(
+                reader.principal, reader.topic
+            )
         user = audience_of(reader.principal)
         for at in range(0, len(states), _UPDATES_OF_A_CALL):
             # Those that are known have no effect.

@@ -45,5 +45,9 @@ class LiveOptions:
     """Between comments of a quiet event stream; below the idle limits of usual proxies."""
     retry_ms: int = 2_000
     """After which an event stream that was cut comes back."""
+    catalogue_reads: int = 3
+    """Of all sessions at once. When thousands of clients come back together, the others wait for
+    their turns here: in the queue for a database connection they would time out, and requests with
+    them. Below the smallest number of connections, the four of SQLite."""
     batch_updates: int = 100
     """Updates that are read at once: newer states replace those that a slow reader has not read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
 from sluice_gateway.live.clocks import Instant
 from sluice_gateway.live.hub import Batch, LiveHub, TopicReader, audience_of
 from sluice_gateway.live.messages import to_json, update_message
+from sluice_gateway.live.reads import Reads
 from sluice_gateway.live.topics import JobTopic, parse_cursor
 
 _TRANSPORT: Final = "sse"
@@ -125,32 +127,42 @@ class JobEvents:
         hub = self._hub
         reader = TopicReader(hub, self._principal, self._topic, listening, self._cursor)
         await output.begin(hub.options.retry_ms)
+        async with aclosing(Reads(self._awake)) as reads:
+            return await self._advance_on(output, reader, reads)
+
+    def _awake(self) -> None:
+        self._wake.set()
+
+    async def _advance_on(self, output: _Output, reader: TopicReader, reads: Reads) -> str:
+        hub = self._hub
         while not self._has_gone:
             self._wake.clear()
             now = hub.clock()
             if self._retry_after_seconds is not None:
                 await output.end(b"retry: %d\n\n" % round(self._retry_after_seconds * 1000))
                 return "RESTART"
-            if (error := await self._advance(output, reader, now)) is not None:
+            if (error := await self._advance(output, reader, reads, now)) is not None:
                 await output.end(_error_event(error))
                 return error.reason
-            if not reader.has_more:
+            if not reads.has_more(reader) or reads.is_waiting(reader):
                 await wait_at_most(self._wake, self._due_in(output, hub.clock()))
         return "GONE"
 
     async def _advance(
-        self, output: _Output, reader: TopicReader, now: Instant
+        self, output: _Output, reader: TopicReader, reads: Reads, now: Instant
     ) -> SluiceError | None:
         """Send what is due; return the error that ends the stream."""
         if self._token.should_warn(now.unix):
             await output.write(encode_event("session", self._token.notice(now.unix)))
         if self._token.has_ended(now.unix):
             return token_expired()
-        if reader.has_more:
+        batch = None
+        if reads.has_more(reader):
             try:
-                batch = await reader.read()
+                batch = reads.take(reader)
             except SluiceError as error:
                 return error
+        if batch is not None:
             for event in encode_batch(batch, self._hub.options.batch_updates):
                 await output.write(event)
             self._hub.metrics.messages.labels(_TRANSPORT).inc(len(batch.entries))

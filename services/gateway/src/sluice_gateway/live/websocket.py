@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from math import ceil
 from typing import Final
 
@@ -19,6 +19,7 @@ from sluice_core.ports.live_updates import Listening
 from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
 from sluice_gateway.live.framing import PLAIN, Framing
 from sluice_gateway.live.hub import LiveHub, TopicReader, audience_of
+from sluice_gateway.live.reads import Reads
 from sluice_gateway.live.stomp.closing import SLOW_SUBSCRIBER, Close, restart
 from sluice_gateway.live.stomp.frames import FrameError
 from sluice_gateway.live.stomp.requests import Connect, Subscribe
@@ -86,6 +87,7 @@ class _Connection:
         self._principal: Principal | None = None
         self._listening: Listening | None = None
         self._readers: dict[str, TopicReader] = {}
+        self._reads = Reads(lambda: self._wake.set())
         self._stack = AsyncExitStack()
 
     def stop(self, retry_after_seconds: float) -> None:
@@ -97,7 +99,7 @@ class _Connection:
         gauge = self._hub.metrics.sessions.labels(_TRANSPORT)
         gauge.inc()
         try:
-            async with self._stack, asyncio.TaskGroup() as tasks:
+            async with self._stack, aclosing(self._reads), asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(self._read())
                 try:
                     await self._write()
@@ -143,7 +145,9 @@ class _Connection:
             elif isinstance(request, Subscribe):
                 await self._subscribe(request)
             else:
-                self._readers.pop(request.subscription_id, None)
+                reader = self._readers.pop(request.subscription_id, None)
+                if reader is not None:
+                    self._reads.forget(reader)
         except SluiceError as error:
             self._session.refuse(error)
 
@@ -198,14 +202,18 @@ class _Connection:
                 await wait_at_most(self._wake, session.due_in(clock()))
 
     async def _deliver(self) -> bool:
-        """Send a batch of each subscription; return True when none has more."""
-        readers = [each for each in self._readers.items() if each[1].has_more]
+        """Send a batch of each subscription; return True when none has more by now."""
+        is_done = True
+        readers = [each for each in self._readers.items() if self._reads.has_more(each[1])]
         for subscription_id, reader in readers:
             try:
-                batch = await reader.read()
+                batch = self._reads.take(reader)
             except SluiceError as error:
                 self._session.refuse(error)
                 return False
+            if batch is None:
+                continue
+            is_done = False
             for number, entry in enumerate(batch.entries, start=1):
                 # Meanwhile the id may belong to another subscription, or to none.
                 if self._readers.get(subscription_id) is not reader:
@@ -214,7 +222,7 @@ class _Connection:
                 if number % self._hub.options.batch_updates == 0:
                     await self._flush()
             self._hub.metrics.messages.labels(_TRANSPORT).inc(len(batch.entries))
-        return not readers
+        return is_done
 
     async def _flush(self) -> None:
         """Send the output. Raise `SlowSubscriber`."""

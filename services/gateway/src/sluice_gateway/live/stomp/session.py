@@ -201,6 +201,7 @@ class StompSession:
         """Answer SUBSCRIBE: messages may follow. No-op if the session has ended meanwhile."""
         if self.close is not None:
             return
+        self._received_at = now.monotonic
         self._subscriptions[request.subscription_id] = request.topic
         self._answer()
         token = self._token
@@ -311,8 +312,8 @@ class StompSession:
             self.refuse(token_expired())
 
     def _heart_beat_missing_at(self) -> float | None:
-        if self._beats.receive_seconds is None:
-            return None
+        if self._beats.receive_seconds is None or self._asked is not None:
+            return None  # while a request is answered, nothing more is read
         return self._received_at + self._beats.receive_seconds * self._options.heart_beat_tolerance
 
 
