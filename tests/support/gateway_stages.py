@@ -93,7 +93,7 @@ class GatewayStage(ABC):
 
     async def judge(self, user: PhotoUser, sent: Sequence[SentPhoto]) -> None:
         """Stop everything, and check every promise about these photos."""
-        await self._published()
+        await self.published()
         await self.stop()
         async with AsyncExitStack() as stack:
             catalogue, objects = await self.open_data(stack)
@@ -102,7 +102,8 @@ class GatewayStage(ABC):
         assert await asyncio.to_thread(self.backends.leftovers) == []
         assert await asyncio.to_thread(self.backends.count_objects) == len(allowed)
 
-    async def _published(self) -> None:
+    async def published(self) -> None:
+        """Wait until the outbox is empty."""
         async with AsyncExitStack() as stack:
             catalogue, _ = await self.open_data(stack)
 
