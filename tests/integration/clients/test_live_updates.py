@@ -3,73 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_gateway.live.options import LiveOptions
-from support.foreign_clients import node_client
-from support.live_gateway import WAIT_SECONDS, JobTable, LiveGateway, running_gateway
+from support.live_gateway import JobTable, running_gateway
 from support.live_updates import photo_update
-
-
-class NodeClient:
-    """A running client, and the lines that it prints."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        self._lines, self._input = process.stdout, process.stdin
-        self._unread: list[dict[str, Any]] = []
-
-    async def expect(self, event: str) -> dict[str, Any]:
-        """Return the first line of this kind that was not returned before."""
-        found = next((line for line in self._unread if line["event"] == event), None)
-        if found is not None:
-            self._unread.remove(found)
-            return found
-        while (line := await self.next_line())["event"] != event:
-            self._unread.append(line)
-        return line
-
-    async def next_line(self) -> dict[str, Any]:
-        async with asyncio.timeout(WAIT_SECONDS):
-            line = await self._lines.readline()
-        assert line, "the client has ended"
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def finish(self) -> None:
-        self._input.close()
-
-
-@asynccontextmanager
-async def stompjs(
-    destination: str, *gateways: LiveGateway, name: str = "ann", sockjs: bool = False
-) -> AsyncIterator[NodeClient]:
-    command = await asyncio.to_thread(node_client, "stomp")
-    urls = [gateway.url for gateway in gateways]
-    if sockjs:
-        urls = [url.replace("ws://", "http://") for url in urls]
-    process = await asyncio.create_subprocess_exec(
-        *command.arguments,
-        destination,
-        name,
-        *urls,
-        env=command.environment,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield NodeClient(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+from support.stompjs import stompjs
 
 
 def job_table() -> JobTable:
@@ -87,7 +28,7 @@ async def test_stompjs_subscribes_and_disconnects(sockjs: bool) -> None:
     options = LiveOptions(heart_beat_ms=50, heart_beat_tolerance=1000.0)
     async with (
         running_gateway(jobs=job_table(), options=options) as gateway,
-        stompjs("/topic/job/job-1", gateway, sockjs=sockjs) as client,
+        stompjs("/topic/job/job-1", "ann", gateway.url, sockjs=sockjs) as client,
     ):
         assert await client.expect("connected") == {
             "event": "connected",
@@ -115,7 +56,7 @@ async def test_stompjs_resumes_on_another_replica(sockjs: bool) -> None:
     async with (
         running_gateway(updates, jobs) as first,
         running_gateway(updates, jobs) as second,
-        stompjs("/topic/job/job-1", first, second, sockjs=sockjs) as client,
+        stompjs("/topic/job/job-1", "ann", first.url, second.url, sockjs=sockjs) as client,
     ):
         for _ in range(2):
             await client.expect("message")
@@ -133,7 +74,7 @@ async def test_stompjs_resumes_on_another_replica(sockjs: bool) -> None:
 async def test_stompjs_reports_the_refusal() -> None:
     async with (
         running_gateway(jobs=job_table()) as gateway,
-        stompjs("/topic/job/secret", gateway) as client,
+        stompjs("/topic/job/secret", "ann", gateway.url) as client,
     ):
         await client.expect("connected")
         assert await client.next_line() == {"event": "error", "reason": "JOB_NOT_FOUND"}

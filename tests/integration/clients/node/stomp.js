@@ -1,9 +1,9 @@
 // Subscribes with @stomp/stompjs, and prints what happens as lines of JSON until its input ends.
 //
-//   node stomp.js DESTINATION TOKEN URL…
+//   node stomp.js DESTINATIONS TOKEN URL…
 //
-// Each connection goes to the next URL, by sockjs-client when that is http. A subscription resumes
-// after the newest message.
+// DESTINATIONS have commas between them. Each connection goes to the next URL, by sockjs-client when
+// that is http. Subscriptions resume after the newest message of their destination.
 'use strict';
 
 const readline = require('node:readline');
@@ -11,11 +11,11 @@ const { Client } = require('@stomp/stompjs');
 const SockJS = require('sockjs-client');
 const { WebSocket } = require('ws');
 
-const [destination, token, ...urls] = process.argv.slice(2);
+const [destinations, token, ...urls] = process.argv.slice(2);
 const print = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, ...more })}\n`);
 
 let connections = 0;
-let after = 0;
+const newest = {};
 const beats = { '<<< PONG': 0, '>>> PING': 0 };
 
 const client = new Client({
@@ -24,7 +24,7 @@ const client = new Client({
     return url.startsWith('http') ? new SockJS(url) : new WebSocket(url, ['v12.stomp', 'v11.stomp']);
   },
   connectHeaders: { Authorization: `Bearer ${token}` },
-  reconnectDelay: 10,
+  reconnectDelay: 20,
   heartbeatIncoming: 50,
   heartbeatOutgoing: 50,
   heartbeatToleranceMultiplier: 1000,
@@ -36,18 +36,21 @@ const client = new Client({
   },
   onConnect: (frame) => {
     print('connected', { version: frame.headers.version, server: frame.headers.server });
-    const headers = after ? { id: 'a:b', after: String(after) } : { id: 'a:b' };
-    headers.receipt = 'subscribed';
-    client.watchForReceipt('subscribed', () => print('subscribed'));
-    client.subscribe(
-      destination,
-      (message) => {
-        const body = JSON.parse(message.body);
-        after = Math.max(after, body.sequence);
-        print('message', { kind: message.headers.kind, ...body });
-      },
-      headers,
-    );
+    destinations.split(',').forEach((destination, index) => {
+      const receipt = `subscribed-${index}`;
+      const headers = { id: `a:b${index}`, receipt };
+      if (newest[destination]) headers.after = String(newest[destination]);
+      client.watchForReceipt(receipt, () => print('subscribed', { destination }));
+      client.subscribe(
+        destination,
+        (message) => {
+          const body = JSON.parse(message.body);
+          newest[destination] = Math.max(newest[destination] || 0, body.sequence);
+          print('message', { destination, kind: message.headers.kind, ...body });
+        },
+        headers,
+      );
+    });
   },
   onStompError: (frame) => print('error', { reason: frame.headers.message }),
   onWebSocketClose: (event) => print('closed', { code: event.code, reason: event.reason }),
