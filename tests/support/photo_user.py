@@ -97,8 +97,8 @@ class PhotoUser:
         # Who registers has a tenant of their own.
         self.owner = Owner(session["user"]["tenant"], session["user"]["userId"])
 
-    async def _log_in(self) -> None:
-        """Replace an access token that has ended: a run may last longer than one."""
+    async def log_in(self) -> None:
+        """Replace the access token: a run may last longer than one."""
         self.token = ""
         self.token = (await self.ask("POST", "/api/auth/login", self.credentials))["token"]
 
@@ -140,7 +140,7 @@ class PhotoUser:
             else:
                 is_temporary = answer.status in _REPEATED
                 if answer.reason == "TOKEN_EXPIRED":
-                    await self._log_in()
+                    await self.log_in()
                 elif not is_temporary and answer.reason != "REQUEST_IN_PROGRESS":
                     return answer
                 what, pause = answer, float(answer.headers.get("Retry-After", pause))
