@@ -153,3 +153,11 @@ async def test_more_callers_than_children_wait_their_turn() -> None:
             assert len(now) == 2
             await asyncio.sleep(0.002)
         assert all(task.result().thumbnails for task in running)
+
+
+async def test_lowest_limit_of_pixels_refuses_pictures_only() -> None:
+    """The self-test of a child has to pass it too."""
+    async with ImageWorkers(replace(OPTIONS, workers=1, max_pixels=1)) as pool:
+        with pytest.raises(ImageRefused) as refused:
+            await process(pool, SMALL)
+    assert refused.value.reason is RefusalReason.TOO_MANY_PIXELS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -31,7 +32,7 @@ def main() -> None:
     channel = socket.socket(fileno=fd)
     prepare()
     devnull = os.open(os.devnull, os.O_WRONLY)
-    sample = _sample()
+    sample = _sample(options.max_pixels)
     confinement.confine(options)
     process_image(sample, options, options.thumbnail_sizes)  # fail now, not with the first photo
     os.close(sample)
@@ -41,11 +42,12 @@ def main() -> None:
     serve(channel, options)
 
 
-def _sample() -> int:
+def _sample(max_pixels: int) -> int:
     """Return the descriptor of a small picture for the self-test."""
     fd = os.memfd_create("sample")
+    side = min(32, math.isqrt(max_pixels))
     with open(fd, "wb", closefd=False) as file:
-        Image.new("RGB", (32, 32)).save(file, "PNG")
+        Image.new("RGB", (side, side)).save(file, "PNG")
     return fd
 
 
