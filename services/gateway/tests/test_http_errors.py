@@ -145,6 +145,13 @@ def test_valid_json_is_read_as_by_the_library(document: Any) -> None:
     assert parse_json(json.dumps(document).encode()) == document
 
 
+def test_whole_numbers_are_integers() -> None:
+    """However they are written: JSON has one kind of numbers."""
+    numbers = parse_json(b"[1, 1.0, 1e3, -0.0, 1.5, 1e300]")
+    assert numbers == [1, 1, 1000, 0, 1.5, 1e300]
+    assert [type(each) for each in numbers] == [int, int, int, int, float, float]
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with suppress(InvalidArgument):  # nothing else

@@ -51,9 +51,14 @@ def decode_cursor(kind: str, cursor: str, types: Sequence[type]) -> list[Any]:
         raise _bad_cursor() from None
     if not isinstance(values, list) or len(values) != len(types) + 1 or values[0] != kind:
         raise _bad_cursor()
-    if any(type(value) is not wanted for value, wanted in zip(values[1:], types, strict=True)):
+    # A whole number of seconds is an integer to the parser.
+    found = [
+        float(value) if wanted is float and type(value) is int else value
+        for value, wanted in zip(values[1:], types, strict=True)
+    ]
+    if any(type(value) is not wanted for value, wanted in zip(found, types, strict=True)):
         raise _bad_cursor()
-    return values[1:]
+    return found
 
 
 def _bad_cursor() -> InvalidArgument:
