@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -63,9 +64,9 @@ async def test_api_keeps_its_document(api: Api, tmp_path: Path) -> None:
 
 @pytest.mark.long
 async def test_api_keeps_its_document_at_random(api: Api, tmp_path: Path) -> None:
-    """Many examples, others in each run, and sequences of operations; the output has the seed."""
-    done = await asyncio.to_thread(
-        api.tested, tmp_path, "--max-examples", "60", "--generation-database", "none"
-    )
+    """Many examples, and sequences of operations; others with another SLUICE_FUZZ_SEED."""
+    seed = os.environ.get("SLUICE_FUZZ_SEED", "1")
+    more = ("--max-examples", "60", "--generation-database", "none", "--seed", seed)
+    done = await asyncio.to_thread(api.tested, tmp_path, *more)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
     assert "request.failed" not in api.server.log_tail(10_000)
