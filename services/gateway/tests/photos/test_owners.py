@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from sluice_core.uploads.model import MIB
 from support.photo_gateway import PhotoGateway, reason_of
+from support.statements import recording_statements
 
 JOB_ROUTES = [
     ("POST", "/commands/upload-jobs/{}/cancel", None),
@@ -54,21 +51,6 @@ async def test_foreign_id_is_not_found(
     assert await photos.events() == events
 
 
-@contextmanager
-def recorded_statements() -> Iterator[list[str]]:
-    """Record what is asked of every database inside the block, without the values."""
-    statements: list[str] = []
-
-    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
-        yield statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
-
-
 @pytest.mark.parametrize(("method", "path", "body", "reason"), ROUTES)
 async def test_foreign_id_costs_what_an_unknown_one_costs(
     photos: PhotoGateway, method: str, path: str, body: Any, reason: str
@@ -81,7 +63,7 @@ async def test_foreign_id_costs_what_an_unknown_one_costs(
     existing = job["jobId"] if reason == "JOB_NOT_FOUND" else job["items"][0]["photoId"]
     costs = []
     for identifier in (existing, existing[:-1] + "_"):
-        with recorded_statements() as statements:
+        with recording_statements() as statements:
             assert (await photos.call(method, path.format(identifier), body, "bob")).is_error
         costs.append(statements)
     assert costs[0] == costs[1]

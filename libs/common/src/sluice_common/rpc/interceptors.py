@@ -29,12 +29,13 @@ from sluice_common.rpc.termination import REQUEST_ID_KEY, abort_with
 from sluice_common.security.audit import RefusalSink
 from sluice_common.security.authentication import Authenticator, is_key_withdrawn
 from sluice_common.security.peers import INTERNAL_SERVICES
+from sluice_common.security.refusals import ambiguous_credentials
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_common.telemetry.metrics import RpcMetrics
 from sluice_common.telemetry.tracing import receive_traceparent, trace_id_of
 from sluice_core.access.principal import set_principal
 from sluice_core.concurrency.cancellation import forget_frames
-from sluice_core.errors import SluiceError, Unauthenticated
+from sluice_core.errors import SluiceError
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 
@@ -217,8 +218,7 @@ def _authorization_of(call: Call) -> str | None:
     """Return the header; raise `Unauthenticated` AMBIGUOUS_CREDENTIALS for more than one."""
     headers = [value for key, value in call.metadata if key == "authorization"]
     if len(headers) > 1:
-        # Proxies may disagree on which of them counts.
-        raise Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
+        raise ambiguous_credentials()
     header = headers[0] if headers else None
     return header.decode("ascii", "replace") if isinstance(header, bytes) else header
 

@@ -63,3 +63,8 @@ def _bad_token() -> Unauthenticated:
     return Unauthenticated(
         "BAD_TOKEN", "The token is not valid for this server; send one that was issued for it."
     )
+
+
+def ambiguous_credentials() -> Unauthenticated:
+    """Several headers, of which proxies and servers may each regard another one."""
+    return Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")

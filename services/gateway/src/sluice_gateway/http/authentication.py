@@ -9,8 +9,8 @@ import structlog
 from starlette.requests import HTTPConnection
 
 from sluice_common.security.authentication import Authenticator, is_key_withdrawn
+from sluice_common.security.refusals import ambiguous_credentials
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_principal
-from sluice_gateway.http.refusals import ambiguous_credentials
 
 _PRINCIPAL: Final = "sluice.principal"
 

@@ -13,7 +13,6 @@ from sluice_core.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
-    Unauthenticated,
     Unavailable,
     Unimplemented,
 )
@@ -28,11 +27,6 @@ class FieldProblem:
 
     field: str
     detail: str
-
-
-def ambiguous_credentials() -> Unauthenticated:
-    """Several headers, of which proxies and servers may each regard another one."""
-    return Unauthenticated("AMBIGUOUS_CREDENTIALS", "Send exactly one authorization header.")
 
 
 class InvalidRequest(InvalidArgument):

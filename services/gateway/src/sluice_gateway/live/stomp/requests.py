@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from sluice_common.security.refusals import ambiguous_credentials
 from sluice_core.errors import FailedPrecondition, InvalidArgument, Unimplemented
-from sluice_gateway.http.refusals import ambiguous_credentials
 from sluice_gateway.live.stomp.frames import Frame, FrameError
 from sluice_gateway.live.topics import Topic, parse_cursor, parse_topic
 
