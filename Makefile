@@ -14,6 +14,9 @@ PACKAGES := libs/protos libs/core libs/backends libs/common libs/client services
 SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
+# Every process would compile all of its modules anew: 3.4 s of processor for a start, in place of 1.5.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Arguments for the program behind a target: make run ARGS="--data-dir /srv/sluice"
 ARGS ?=
 # Start the services that do not run yet; stop them afterwards.
