@@ -26,6 +26,7 @@ from sluice_core.uploads.model import MIN_PART_BYTES, ObjectRef
 from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.metrics import HttpMetrics
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
+from support.audit import KeptRefusals
 from support.environment import process_environment
 from support.raw_http import RawClient
 from support.waiting import until
@@ -56,6 +57,7 @@ class ObjectListener:
     clock: Clock
     clients: AsyncExitStack
     created: list[ObjectRef] = field(default_factory=list)
+    refusals: KeptRefusals = field(default_factory=KeptRefusals)
     failures: list[Exception] = field(default_factory=list)
     """Errors that the next notifications raise."""
 
@@ -136,6 +138,7 @@ async def running_listener(
             object_created or listener.object_created,
             ListenerOptions(origins, pace or Pace()),
             HttpMetrics(),
+            listener.refusals,
         )
         async with serving_app(app, listening), clients:
             yield listener

@@ -61,7 +61,8 @@ async def create_job(
             strategy=strategy,
             photos=[_new_photo(drive, job_id, file) for file in files],
             trace_parent=current_traceparent(),
-        )
+        ),
+        audit=caller.audit("CreateUploadJob", f"job/{job_id}"),
     )
     if created.created:
         services.metrics.created.inc()
