@@ -13,10 +13,12 @@ from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.direct.targets import check_forwarding
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
+from sluice_common.security.audit import writing_refusals
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
+from sluice_common.telemetry.metrics import AuditMetrics
 from sluice_core.combinations import CatalogueKind, Events
 from sluice_core.configuration import ConfigurationError
 from sluice_gateway.app import build_app
@@ -128,7 +130,9 @@ async def _main(
             TusOptions(local_only=options.is_keyless),
             None if hooks is None else catalogue,
         )
-        deps = replace(deps, tus=await enter(uploads))
+        dropped = metrics.registry.group(AuditMetrics).dropped
+        refusals = await enter(writing_refusals(catalogue.append_audit, dropped))
+        deps = replace(deps, tus=await enter(uploads), refusals=refusals)
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = http_options(options)
         end = hub.sessions.stop

@@ -10,6 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from sluice_core.access.audit import (
+    REFRESH_TOKEN_REUSED,
+    AccountAction,
+    AuditEntry,
+    session_entry,
+)
 from sluice_core.errors import NotFound, Unauthenticated
 from sluice_core.ports.refresh_tokens import Rotation, RotationState
 from sluice_core.ports.users import User
@@ -55,8 +61,8 @@ class Sessions:
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
 
-    async def open(self, user: User) -> Session:
-        """Return a new session of a user.
+    async def open(self, user: User, action: AccountAction) -> Session:
+        """Return a new session of a user, which the audit log has by the action that opens it.
 
         Raise `Unauthenticated` WRONG_CREDENTIALS for one who was disabled meanwhile.
         """
@@ -65,7 +71,12 @@ class Sessions:
             user.user_id, user.email, user.created_at, self._access.issue, refresh_token
         )
         try:
-            await self._tokens.begin_family(digest_of(refresh_token), user.user_id, self._expiry())
+            await self._tokens.begin_family(
+                digest_of(refresh_token),
+                user.user_id,
+                self._expiry(),
+                audit=session_entry(action, user.user_id),
+            )
         except NotFound:
             raise wrong_credentials() from None
         return session
@@ -82,7 +93,10 @@ class Sessions:
             return Rotation(RotationState.UNKNOWN), ""
         successor = _new_refresh_token()
         rotation = await self._tokens.rotate_token(
-            digest_of(refresh_token), digest_of(successor), self._expiry()
+            digest_of(refresh_token),
+            digest_of(successor),
+            self._expiry(),
+            audit_reuse=session_entry(AccountAction.REFRESH_SESSION, outcome=REFRESH_TOKEN_REUSED),
         )
         return rotation, successor
 
@@ -92,10 +106,14 @@ class Sessions:
             user.user_id, user.email, user.created_at, self._access.issue, refresh_token
         )
 
-    async def end(self, refresh_token: str) -> None:
-        """End the session of a refresh token, and all that its family leads to."""
+    async def end(self, refresh_token: str, audit: AuditEntry | None = None) -> None:
+        """End the session of a refresh token, and all that its family leads to.
+
+        Args:
+            audit: appended with the user of the session, if it was open.
+        """
         if _FORM.fullmatch(refresh_token):
-            await self._tokens.revoke_family(digest_of(refresh_token))
+            await self._tokens.revoke_family(digest_of(refresh_token), audit=audit)
 
     def _session(
         self,

@@ -18,13 +18,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_common.rpc.errors import internal_error, to_sluice_error
+from sluice_common.security.audit import RefusalSink
 from sluice_common.telemetry.tracing import (
     current_traceparent,
     receive_traceparent,
     span,
     trace_id_of,
 )
+from sluice_core.access.audit import MAX_PEER_CHARACTERS, Trail, begin_trail
 from sluice_core.errors import InvalidArgument, PermissionDenied, SluiceError, Unauthenticated
+from sluice_gateway.http.audited_refusals import refusal_entry
 from sluice_gateway.http.problems import problem_response
 from sluice_gateway.http.refusals import method_not_allowed, route_not_found
 from sluice_gateway.metrics import HttpMetrics
@@ -52,6 +55,13 @@ def answer_of(scope: Mapping[str, Any], error: SluiceError) -> Response:
     assert isinstance(record, RequestRecord), "RequestContext sets it"
     record.error = error
     return problem_response(error, record.request_id, record.trace_id)
+
+
+def note_refusal(scope: Mapping[str, Any], error: SluiceError) -> None:
+    """Note the error with which a WebSocket ends, whose answer is a frame of its own."""
+    record = scope[_RECORD]
+    assert isinstance(record, RequestRecord), "RequestContext sets it"
+    record.error = error
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:
@@ -97,11 +107,17 @@ class RequestContext:
 
     A client's request id is used if it is short and plain; any other is replaced, because it is
     logged. Without a valid `traceparent` a trace id is made, so that every answer has one.
+
+    Args:
+        refusals: takes refused callers for the audit log.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, refusals: RefusalSink | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -122,6 +138,7 @@ class RequestContext:
         with span(f"HTTP {method}", parent) as current:
             trace_id = trace_id_of(current_traceparent())
             scope[_RECORD] = record = RequestRecord(request_id, trace_id)
+            begin_trail(Trail(request_id, _peer_of(scope)))
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace_id)
             await self._measured(_Exchange(scope, send, record), method, receive, current)
@@ -173,6 +190,8 @@ class RequestContext:
     def _note(self, error: SluiceError) -> None:
         """Count a refusal, and log what the answer does not say."""
         self._metrics.refused.labels(error.reason).inc()
+        if self._refusals is not None and (entry := refusal_entry(error)) is not None:
+            self._refusals.add(entry)
         if error.log_detail:
             _log.warning("request.refused", reason=error.reason, detail=error.log_detail)
 
@@ -211,6 +230,11 @@ def _route_of(scope: Mapping[str, Any]) -> str:
     """Return the template of the route, such as /queries/photos/{photoId}."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else _UNKNOWN_ROUTE
+
+
+def _peer_of(scope: Mapping[str, Any]) -> str:
+    client = scope.get("client")
+    return "" if client is None else str(client[0])[:MAX_PEER_CHARACTERS]
 
 
 def _first_headers(scope: Mapping[str, Any]) -> dict[bytes, str]:
