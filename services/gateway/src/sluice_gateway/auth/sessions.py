@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sluice_core.access.audit import (
@@ -31,7 +31,11 @@ _FORM: Final = re.compile(r"srt_[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a client keeps. `expires_in`: seconds until the access token ends."""
+    """What a client keeps.
+
+    expires_in: seconds until the access token ends.
+    is_imitation: whether its tokens are not valid.
+    """
 
     token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -39,6 +43,7 @@ class Session:
     user_id: str
     email: str
     created_at: float
+    is_imitation: bool = False
 
 
 class Sessions:
@@ -83,9 +88,10 @@ class Sessions:
 
     def imitate(self, email: str) -> Session:
         """Return a session without a user, in the form of a real one. Its tokens are not valid."""
-        return self._session(
+        session = self._session(
             new_user_id(), email, self._clock(), self._access.imitate, _new_refresh_token()
         )
+        return replace(session, is_imitation=True)
 
     async def rotate(self, refresh_token: str) -> tuple[Rotation, str]:
         """Replace a refresh token; return what became of it, and its successor."""

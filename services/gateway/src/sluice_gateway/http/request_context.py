@@ -58,7 +58,7 @@ def answer_of(scope: Mapping[str, Any], error: SluiceError) -> Response:
 
 
 def note_refusal(scope: Mapping[str, Any], error: SluiceError) -> None:
-    """Note the error with which a WebSocket ends, whose answer is a frame of its own."""
+    """Note a refusal whose answer is no problem document, such as a frame of a WebSocket."""
     record = scope[_RECORD]
     assert isinstance(record, RequestRecord), "RequestContext sets it"
     record.error = error
@@ -109,7 +109,7 @@ class RequestContext:
     logged. Without a valid `traceparent` a trace id is made, so that every answer has one.
 
     Args:
-        refusals: takes refused callers for the audit log.
+        refusals: takes refused callers and commands for the audit log.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class RequestContext:
         except Exception as raised:  # noqa: BLE001 - the outermost handler of a request
             await self._failed(exchange, receive, raised)
         if exchange.record.error is not None:
-            self._note(exchange.record.error)
+            self._note(exchange.scope, exchange.record.error)
 
     async def _failed(self, exchange: _Exchange, receive: Receive, raised: Exception) -> None:
         """Answer what no handler of the application has answered."""
@@ -187,10 +187,10 @@ class RequestContext:
             return
         await answer_of(exchange.scope, error)(exchange.scope, receive, exchange.send)
 
-    def _note(self, error: SluiceError) -> None:
+    def _note(self, scope: Scope, error: SluiceError) -> None:
         """Count a refusal, and log what the answer does not say."""
         self._metrics.refused.labels(error.reason).inc()
-        if self._refusals is not None and (entry := refusal_entry(error)) is not None:
+        if self._refusals is not None and (entry := refusal_entry(scope, error)) is not None:
             self._refusals.add(entry)
         if error.log_detail:
             _log.warning("request.refused", reason=error.reason, detail=error.log_detail)
