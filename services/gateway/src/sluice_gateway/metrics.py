@@ -19,13 +19,15 @@ class HttpMetrics(Instruments):
         r = self.registry
         self.seconds = Histogram(
             "http_server_requests_seconds",
-            "Duration of HTTP requests until the end of their answer",
+            "Duration of HTTP requests until the end of their answer; of streams until its begin",
             ("method", "uri", "status"),
             buckets=SLOW_SECONDS,
             registry=r,
         )
         self.in_progress = Gauge(
-            "sluice_http_requests_in_progress", "HTTP requests in progress", registry=r
+            "sluice_http_requests_in_progress",
+            "HTTP requests in progress, open streams apart",
+            registry=r,
         )
         self.refused = Counter(
             "sluice_http_refused", "HTTP requests refused, by reason", ("reason",), registry=r
