@@ -58,10 +58,13 @@ def answer_of(scope: Mapping[str, Any], error: SluiceError) -> Response:
 
 
 def note_refusal(scope: Mapping[str, Any], error: SluiceError) -> None:
-    """Note a refusal whose answer is no problem document, such as a frame of a WebSocket."""
-    record = scope[_RECORD]
-    assert isinstance(record, RequestRecord), "RequestContext sets it"
-    record.error = error
+    """Note a refusal whose answer is no problem document, such as a frame of a WebSocket.
+
+    No-op without a `RequestContext` around the application, which reads it.
+    """
+    record = scope.get(_RECORD)
+    if isinstance(record, RequestRecord):
+        record.error = error
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:
