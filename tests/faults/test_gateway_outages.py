@@ -228,6 +228,7 @@ async def backends(folder: Path) -> AsyncIterator[Backends]:
     ("names", "seconds"),
     [
         pytest.param(SHORT, 0, id="for a moment"),
+        pytest.param(("store hangs",), 0, id="a store that hangs"),
         pytest.param(
             LONG, 60, id="for a minute", marks=[pytest.mark.slow_fault, pytest.mark.timeout(1800)]
         ),

@@ -33,6 +33,8 @@ from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
+STORE_RETRY_SECONDS: Final = 10.0
+"""As long as a store may stall: what hangs is not tried again, since a client waits for it."""
 SERVICE_NAME: Final = "sluice.gateway"
 """Name of the HTTP API where services are listed by name."""
 
@@ -104,7 +106,9 @@ async def _main(
         backends, hooks = GatewayBackends(catalogue, None, live), None
         if not settings.supported_combination.standalone_only:
             # Otherwise one process has the objects, and the photos with them: `sluice serve`.
-            objects = await enter(open_objects(settings, metrics.s3))
+            objects = await enter(
+                open_objects(settings, metrics.s3, retry_seconds=STORE_RETRY_SECONDS)
+            )
             backends = replace(backends, objects=objects)
             projector = projector_of(backends, metrics)
             has_events = settings.events is not Events.OFF
