@@ -16,7 +16,7 @@ from sluice_gateway.tus.options import TusOptions
 from support.foreign_clients import node_client
 from support.gateway import Gateway, TusBackend, running_gateway
 from support.server import StandaloneServer, standalone
-from support.tus import CutPatch, TusClient, content_at, finish, node_paths
+from support.tus import CutPatch, TusClient, content_at, delete_at, finish, node_paths
 
 MIB = 1024 * 1024
 DRIVE = "photos"
@@ -70,6 +70,22 @@ async def test_stored_upload_can_be_terminated(server: StandaloneServer, tus: Tu
     assert "unwanted" in await node_paths(server.repository_address, DRIVE)
     assert (await tus.send("DELETE", path)).status == 204
     assert "unwanted" not in await node_paths(server.repository_address, DRIVE)
+
+
+async def test_deleted_file_is_gone_for_its_upload(
+    server: StandaloneServer, tus: TusClient
+) -> None:
+    """By a termination, and by anybody else: a client that resumes has to begin anew."""
+    terminated = (await tus.create(5, {"path": "unwanted"}, b"hello")).headers["location"]
+    assert (await tus.send("DELETE", terminated)).status == 204
+    replaced = (await tus.create(5, {"path": "removed"}, b"hello")).headers["location"]
+    assert (await tus.head(replaced)).status == 200
+    await delete_at(server.repository_address, DRIVE, "removed")
+    for path in (terminated, replaced):
+        assert (await tus.head(path)).status == 410
+        for reply in (await tus.patch(path, 5, b""), await tus.send("DELETE", path)):
+            assert (reply.status, reply.reason) == (410, "UPLOAD_GONE")
+            assert reply.json()["metadata"] == {"state": "DELETED"}
 
 
 async def partials_of(tus: TusClient, content: bytes, cuts: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 import grpc.aio
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
-from sluice_core.errors import NotFound
+from sluice_core.errors import NotFound, PermissionDenied
 from sluice_core.uploads.partial import is_partial
 from sluice_gateway.tus.calls import answered, caller_metadata, error_of
 
@@ -42,6 +42,23 @@ class RepositoryNodes:
             raise error_of(error) from error
         finally:
             call.cancel()
+
+    async def is_deleted(self, node_id: str) -> bool:
+        """Return whether a node that was stored is deleted.
+
+        False for a caller who may not read nodes, who cannot have deleted it. Raise the errors of
+        GetNode.
+        """
+        request = repository_pb2.GetNodeRequest(node_id=node_id)
+        try:
+            await answered(
+                self._stub.GetNode(request, timeout=_CALL_SECONDS, metadata=caller_metadata())
+            )
+        except NotFound:
+            return True
+        except PermissionDenied:
+            return False
+        return False
 
     async def delete_older(self, drive: str, prefix: str, seconds: float) -> int:
         """Delete nodes of partial uploads that are older than this, of one page; return how many.
