@@ -31,6 +31,7 @@ from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
+from sluice_gateway.user_command import SUBCOMMAND, add_user_command, asked_password, user_main
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
 STORE_RETRY_SECONDS: Final = 10.0
@@ -49,7 +50,14 @@ def run(arguments: Sequence[str]) -> int:
         "sluice-gateway", "Serve the HTTP API of photo uploads for browsers and phones."
     )
     add_ready_file(parser)
-    return run_command(parser, arguments, _main)
+    add_user_command(parser.add_subparsers(dest="command", metavar=""))
+    parsed = parser.parse_args(arguments)
+    if parsed.command != SUBCOMMAND or parsed.show_settings:
+        return run_command(parser, arguments, _main)
+    password = asked_password(parsed)  # here, where an interrupt ends the process
+    return run_command(
+        parser, arguments, lambda settings, given, _: user_main(settings, given, password)
+    )
 
 
 def check_settings(settings: SluiceSettings) -> None:

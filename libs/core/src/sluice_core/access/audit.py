@@ -32,6 +32,8 @@ class AccountAction(StrEnum):
     LOG_IN_BY_LINK = "LogInByLink"
     LOG_OUT = "LogOut"
     REFRESH_SESSION = "RefreshSession"
+    END_SESSIONS = "EndSessions"
+    SET_PASSWORD = "SetPassword"
     ENABLE_USER = "EnableUser"
     DISABLE_USER = "DisableUser"
 
@@ -66,9 +68,10 @@ MAX_VALUE_CHARACTERS: Final = 128
 class AuditEntry:
     """One entry of the log. It names no person but the subject, and holds no part of a token.
 
-    `object`: `drive/NAME`, `node/ID`, `photo/ID` or `job/ID`, with the receiver of a role or the
-    values of a policy, or `tenant` for its quota; empty when none was named validly. `peer`: host
-    of the caller, without its port. `count`: equal refusals that this entry stands for.
+    `object`: `drive/NAME`, `node/ID`, `photo/ID`, `job/ID` or `user/ID`, with the receiver of a
+    role or the values of a policy, or `tenant` for its quota; empty when none was named validly.
+    `peer`: host of the caller, without its port. `count`: equal refusals that this entry stands
+    for.
     `occurred_at`: Unix seconds, None for the time of the transaction.
     """
 
@@ -122,6 +125,14 @@ def session_entry(action: AccountAction, user_id: str = "", outcome: str = OK) -
         request_id="" if trail is None else trail.request_id,
         peer="" if trail is None else trail.peer,
     )
+
+
+def operator_entry(action: AccountAction, user_id: str) -> AuditEntry:
+    """Return the entry of a change of an account that an operator makes.
+
+    It has no subject, since no token says who they are; the tenant is the user's.
+    """
+    return AuditEntry(user_id, "", action.value, f"user/{user_id}")
 
 
 def audited(action: Action, named: str) -> AuditEntry | None:

@@ -73,8 +73,8 @@ class RefreshTokenCatalogue(Protocol):
         """
         ...
 
-    async def revoke_tokens_of(self, user_id: str) -> None:
-        """Revoke every family of the user."""
+    async def revoke_tokens_of(self, user_id: str, *, audit: AuditEntry | None = None) -> None:
+        """Revoke every family of the user, and append `audit`."""
         ...
 
     async def purge_token_families(self, limit: int) -> int:

@@ -125,8 +125,11 @@ class SqlRefreshTokens(SqlFamily):
             await append_entries(self._db, connection, _of_user(audit, root.user_id))
 
     @transaction
-    async def revoke_tokens_of(self, connection: AsyncConnection, user_id: str) -> None:
+    async def revoke_tokens_of(
+        self, connection: AsyncConnection, user_id: str, *, audit: AuditEntry | None = None
+    ) -> None:
         await revoke_families_of(self._db, connection, user_id)
+        await append_entries(self._db, connection, audit)
 
     @transaction
     async def purge_token_families(self, connection: AsyncConnection, limit: int) -> int:
