@@ -7,8 +7,9 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ NEW = {**ANN, "password": "another horse"}
 
 
 async def run_user(
-    folder: Path, *arguments: str, stdin: bytes = b"", **settings: str
+    folder: Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, str]:
     """Run the command; return its exit code, and what it printed."""
     ended = await asyncio.to_thread(
@@ -147,5 +151,5 @@ async def test_users_of_another_issuer_are_not_here(gateway: Gateway, tmp_path: 
         "SLUICE_AUTH__ISSUER": "https://id.example.com",
         "SLUICE_AUTH__AUDIENCE": "sluice",
     }
-    ended, printed = await run_user(tmp_path, "disable", "ann@example.com", **foreign)
+    ended, printed = await run_user(tmp_path, "disable", "ann@example.com", settings=foreign)
     assert (ended, "SLUICE_AUTH__ISSUER" in printed) == (78, True), printed

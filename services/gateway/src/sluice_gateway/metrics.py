@@ -9,6 +9,7 @@ from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.redis.metrics import RedisMetrics
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_common.rates.metrics import RateMetrics
+from sluice_common.telemetry.metrics import AuditMetrics
 
 
 class HttpMetrics(Instruments):
@@ -200,3 +201,4 @@ class GatewayMetrics(Instruments):
         self.live = r.group(LiveMetrics)
         self.projection = r.group(ProjectionMetrics)
         self.pressure = r.group(PressureMetrics)
+        self.audit = r.group(AuditMetrics)

@@ -18,7 +18,6 @@ from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
 from sluice_common.telemetry.exposition import exposing
-from sluice_common.telemetry.metrics import AuditMetrics
 from sluice_core.combinations import CatalogueKind, Events
 from sluice_core.configuration import ConfigurationError
 from sluice_gateway.app import build_app
@@ -142,8 +141,7 @@ async def _main(
             TusOptions(local_only=options.is_keyless),
             None if hooks is None else catalogue,
         )
-        dropped = metrics.registry.group(AuditMetrics).dropped
-        refusals = await enter(writing_refusals(catalogue.append_audit, dropped))
+        refusals = await enter(writing_refusals(catalogue.append_audit, metrics.audit.dropped))
         deps = replace(deps, tus=await enter(uploads), refusals=refusals)
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = http_options(options)
