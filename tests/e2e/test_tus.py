@@ -6,17 +6,16 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from sluice_gateway.tus.options import TusOptions
 from support.foreign_clients import node_client
 from support.gateway import Gateway, TusBackend, running_gateway
 from support.server import StandaloneServer, standalone
-from support.tus import CutPatch, TusClient, content_at, finish, node_paths
+from support.tus import CutPatch, TusClient, content_at, delete_at, finish, node_paths
 
 MIB = 1024 * 1024
 DRIVE = "photos"
@@ -72,6 +71,22 @@ async def test_stored_upload_can_be_terminated(server: StandaloneServer, tus: Tu
     assert "unwanted" not in await node_paths(server.repository_address, DRIVE)
 
 
+async def test_deleted_file_is_gone_for_its_upload(
+    server: StandaloneServer, tus: TusClient
+) -> None:
+    """By a termination, and by anybody else: a client that resumes has to begin anew."""
+    terminated = (await tus.create(5, {"path": "unwanted"}, b"hello")).headers["location"]
+    assert (await tus.send("DELETE", terminated)).status == 204
+    replaced = (await tus.create(5, {"path": "removed"}, b"hello")).headers["location"]
+    assert (await tus.head(replaced)).status == 200
+    await delete_at(server.repository_address, DRIVE, "removed")
+    for path in (terminated, replaced):
+        assert (await tus.head(path)).status == 410
+        for reply in (await tus.patch(path, 5, b""), await tus.send("DELETE", path)):
+            assert (reply.status, reply.reason) == (410, "UPLOAD_GONE")
+            assert reply.json()["metadata"] == {"state": "DELETED"}
+
+
 async def partials_of(tus: TusClient, content: bytes, cuts: tuple[int, ...]) -> str:
     """Upload the pieces between the cuts; return the `Upload-Concat` of the whole."""
     paths = []
@@ -115,38 +130,6 @@ async def test_interrupted_concatenation_continues(
     done = await tus.create(metadata={"path": "late"}, upload_concat=concat)
     assert done.status == 201
     assert await stored(server, "late") == sha256(content)
-
-
-async def test_abandoned_partial_uploads_are_deleted(
-    server: StandaloneServer, tus: TusClient, tmp_path: Path
-) -> None:
-    """Their client gave up when the final upload failed. The next one in the drive finds them."""
-    content = random.Random(3).randbytes(1000)
-    abandoned = await partials_of(tus, content, (500,))
-    backend = TusBackend(
-        server.address, server.repository_address, TusOptions(abandoned_seconds=0.0)
-    )
-    async with gateway_of(server, tmp_path / "cut-off", "127.0.0.1:1") as cut_off:
-        failed = await TusClient(cut_off).create(metadata={"path": "x"}, upload_concat=abandoned)
-        assert failed.status == 503
-
-    async def partial_nodes() -> int:
-        paths = await node_paths(server.repository_address, DRIVE)
-        return sum(path.startswith(".tus/") for path in paths)
-
-    assert await partial_nodes() == 2
-    for number, (later, left) in enumerate(((tus, 2), (None, 0))):
-        async with AsyncExitStack() as stack:
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            if later is None:
-                later = TusClient(
-                    await stack.enter_async_context(running_gateway(folder, tus=backend))
-                )
-            concat = await partials_of(later, content, (number + 1,))
-            metadata = {"path": f"whole/{number}"}
-            assert (await later.create(metadata=metadata, upload_concat=concat)).status == 201
-        assert await partial_nodes() == left
 
 
 @pytest.mark.slow

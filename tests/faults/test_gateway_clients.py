@@ -153,7 +153,7 @@ async def test_refresh_token_survives_a_kill_during_its_use(tmp_path: Path) -> N
     print(f"after the kill: {ends}")  # noqa: T201 - figures of the run
 
 
-@pytest.mark.slow_fault  # it reads all messages of topics that other tests write to meanwhile
+@pytest.mark.slow_fault  # six processes, and every event three times: more than a minute
 async def test_repeated_and_reordered_events_change_nothing(tmp_path: Path) -> None:
     """All events twice more, in another order, to two projectors of one group: no photo changes and
     nothing new is published; a listener of the other gateway hears the right end."""

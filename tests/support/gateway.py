@@ -22,6 +22,7 @@ from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_backends.sql.migrate import migrate
 from sluice_common.settings import SluiceSettings, load_settings
+from sluice_core.access.audit import AuditEntry
 from sluice_core.addresses import Address
 from sluice_core.photos.model import Photo
 from sluice_gateway.app import build_app
@@ -36,6 +37,7 @@ from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
+from support.audit import KeptRefusals
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 BOB = {"email": "bob@example.com", "password": "battery staple"}
@@ -75,6 +77,8 @@ class Gateway:
     database: Path
     http: aiohttp.ClientSession
     ready: list[bool] = field(default_factory=lambda: [True])
+    refusals: list[AuditEntry] = field(default_factory=list)
+    """Refused callers, as the audit log gets them."""
 
     @property
     def url(self) -> str:
@@ -197,7 +201,8 @@ async def running_gateway(
         deps = await enter(open_gateway(given, options, backends, hooks, metrics, is_ready))
         if deps.accounts is not None:
             deps = replace(deps, accounts=replace(deps.accounts, even_seconds=even_seconds))
-        deps = extend(deps, catalogue)
+        refusals = KeptRefusals()
+        deps = extend(replace(deps, refusals=refusals), catalogue)
         if tus is not None:
             authentication = tus.authentication or deps.authentication
             uploads = open_tus(authentication, tus.intake, tus.repository, given.tls, tus.options)
@@ -207,4 +212,4 @@ async def running_gateway(
         end = deps.hub.sessions.stop
         await enter(serving_http(listener, wrap(build_app(deps)), proxies, None, end))
         http = await enter(aiohttp.ClientSession(auto_decompress=False))
-        yield Gateway(address, deps, catalogue, database, http, ready)
+        yield Gateway(address, deps, catalogue, database, http, ready, refusals.entries)

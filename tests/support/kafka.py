@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from sluice_core.ports.event_publisher import EventRecord
 from sluice_core.uploads.ids import event_id
 from support import services
 
+_STUCK_SECONDS = 60.0
 TYPE = "sluice.events.v1.UploadFailed"
 
 
@@ -153,6 +155,10 @@ async def messages_in(
 ) -> list[Any]:
     """Return every message of the topic, partition by partition; none without the topic.
 
+    All partitions are assigned at once: after each new assignment the broker answers the fetch of
+    the former one first, half a second later. Fails when no partition gets further for
+    `_STUCK_SECONDS`, with what the consumer waits for.
+
     Args:
         since: start offsets instead of the beginning; partitions not in it are new.
     """
@@ -161,22 +167,36 @@ async def messages_in(
         enable_auto_commit=False,
         max_partition_fetch_bytes=32 * 1024 * 1024,
     )
+    partitions = [TopicPartition(topic, n) for n in range(await partitions_of(options, topic))]
+    messages: dict[TopicPartition, list[Any]] = {partition: [] for partition in partitions}
+    if not partitions:
+        return []
     await consumer.start()
     try:
-        messages: list[Any] = []
-        for number in range(await partitions_of(options, topic)):
-            partition = TopicPartition(topic, number)
-            ends = await consumer.end_offsets([partition])
-            consumer.assign([partition])
-            if since is None:
-                await consumer.seek_to_beginning(partition)
-            else:
-                consumer.seek(partition, since.get(partition, 0))
-            while await consumer.position(partition) < ends[partition]:
-                batches = await consumer.getmany(partition, timeout_ms=200)
-                for batch in batches.values():
-                    messages.extend(batch)
-        return messages
+        ends = await consumer.end_offsets(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        consumer.assign(partitions)
+        for partition in partitions:
+            # A position below the first message would be reset to behind the last one.
+            wanted = 0 if since is None else since.get(partition, 0)
+            consumer.seek(partition, max(begins[partition], wanted))
+        positions: dict[TopicPartition, int] = {}
+        moved = time.monotonic()
+        while True:
+            # Positions, not messages, are counted: transactions and compaction leave gaps.
+            current = {partition: await consumer.position(partition) for partition in partitions}
+            left = {each for each in partitions if current[each] < ends[each]}
+            if not left:
+                return [message for each in partitions for message in messages[each]]
+            if current != positions:
+                positions, moved = current, time.monotonic()
+            assert time.monotonic() < moved + _STUCK_SECONDS, (
+                f"no message of {left} from {positions} to {ends}: {vars(consumer._fetcher)}"
+            )
+            for partition, batch in (await consumer.getmany(timeout_ms=200)).items():
+                messages[partition] += [
+                    message for message in batch if message.offset < ends[partition]
+                ]
     finally:
         await consumer.stop()
 

@@ -25,6 +25,7 @@ from sluice_gateway.http.paced_bodies import Pace
 from sluice_gateway.http.server import HttpOptions, serving_http
 from sluice_gateway.metrics import HttpMetrics
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
+from support.audit import KeptRefusals
 from support.environment import process_environment
 from support.raw_http import RawClient
 
@@ -54,6 +55,7 @@ class ObjectListener:
     clock: Clock
     clients: AsyncExitStack
     created: list[ObjectRef] = field(default_factory=list)
+    refusals: KeptRefusals = field(default_factory=KeptRefusals)
     failures: list[Exception] = field(default_factory=list)
     """Errors that the next notifications raise."""
 
@@ -116,6 +118,7 @@ async def running_listener(
             object_created or listener.object_created,
             ListenerOptions(origins, pace or Pace()),
             HttpMetrics(),
+            listener.refusals,
         )
         async with serving_app(wrap(app), listening), clients:
             yield listener

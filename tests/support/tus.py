@@ -96,6 +96,15 @@ async def content_at(repository: str, drive: str, path: str) -> bytes:
         return b"".join([response.data async for response in stub.ReadNode(request)])
 
 
+async def delete_at(repository: str, drive: str, path: str) -> None:
+    """Delete a node."""
+    async with grpc.aio.insecure_channel(repository) as channel:
+        stub = repository_pb2_grpc.RepositoryServiceStub(channel)
+        place = repository_pb2.NodePath(drive=drive, path=path)
+        found = await stub.GetNode(repository_pb2.GetNodeRequest(location=place))
+        await stub.DeleteNode(repository_pb2.DeleteNodeRequest(node_id=found.node.node_id))
+
+
 async def node_paths(repository: str, drive: str) -> list[str]:
     """Return the paths of a drive."""
     async with grpc.aio.insecure_channel(repository) as channel:

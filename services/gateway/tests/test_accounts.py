@@ -185,7 +185,7 @@ async def test_home_is_in_the_audit_log(gateway: Gateway) -> None:
     user_id = session["user"]["userId"]
     page = await gateway.catalogue.list_audit(user_id, 10, None, AuditFilter())
     found = [(each.action, each.object) for each in page.entries]
-    assert found == [("CreateDrive", "drive/photos")]
+    assert found == [("Register", ""), ("CreateDrive", "drive/photos")]
 
 
 @pytest.mark.parametrize(

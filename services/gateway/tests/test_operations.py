@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sluice_core.photos.model import Owner
 from support.clone import ROOT
 from support.gateway import ANN, Gateway, running_gateway
+from support.photo_jobs import new_job
 from support.waiting import until
 
 GUIDED = re.compile(r"^\| `((?:GET|POST|DELETE) /(?:api|commands|queries)/[^`?]+)", re.MULTILINE)
@@ -52,6 +54,57 @@ async def test_metrics_are_exported(gateway: Gateway, path: str) -> None:
     ) in text
     assert 'sluice_gateway_sessions_total{kind="register",outcome="created"} 1.0' in text
     assert "sluice_gateway_signing_keys 1.0" in text
+
+
+REQUESTS = "http_server_requests_seconds"
+IN_PROGRESS = "sluice_http_requests_in_progress"
+
+
+def requests_of(gateway: Gateway, uri: str, status: str) -> tuple[float, float]:
+    """Return how many GET requests were measured, and the sum of their seconds."""
+    value = gateway.deps.metrics.registry.get_sample_value
+    labels = {"method": "GET", "uri": uri, "status": status}
+    count, seconds = (value(f"{REQUESTS}_{what}", labels) for what in ("count", "sum"))
+    return count or 0.0, seconds or 0.0
+
+
+async def test_event_stream_is_measured_until_it_begins(gateway: Gateway) -> None:
+    """Its life is not the duration of a request, and would be counted when it is over only."""
+    session = await gateway.register()
+    bearer, user_id = f"Bearer {session['token']}", session["user"]["userId"]
+    made = await gateway.catalogue.create_job(new_job(owner=Owner(user_id, user_id)))
+    url = f"{gateway.url}/queries/upload-jobs/{made.job.job_id}/events"
+    uri = "/queries/upload-jobs/{job_id}/events"
+    async with gateway.http.get(url, headers={"authorization": bearer}) as stream:
+        assert stream.status == 200
+        count, seconds = requests_of(gateway, uri, "200")
+        assert count == 1.0
+        assert gateway.deps.metrics.registry.get_sample_value(IN_PROGRESS) == 0.0
+    assert gateway.deps.hub is not None
+    sessions = gateway.deps.hub.sessions
+    await until(lambda: len(sessions) == 0, 10, "the stream has ended")
+    assert requests_of(gateway, uri, "200") == (1.0, seconds)
+
+
+async def test_refused_event_stream_is_measured(gateway: Gateway) -> None:
+    bearer = f"Bearer {(await gateway.register())['token']}"
+    path = "/queries/upload-jobs/none/events"
+    assert (await gateway.get(path, authorization=bearer)).status == 404
+    assert requests_of(gateway, "/queries/upload-jobs/{job_id}/events", "404")[0] == 1.0
+
+
+async def test_websocket_is_measured_until_it_begins(gateway: Gateway) -> None:
+    async with gateway.http.ws_connect(f"{gateway.url}/ws"):
+        assert requests_of(gateway, "/ws", "101")[0] == 1.0
+        assert gateway.deps.metrics.registry.get_sample_value(IN_PROGRESS) == 0.0
+    assert requests_of(gateway, "/ws", "101")[0] == 1.0
+
+
+async def test_refused_websocket_is_measured(gateway: Gateway) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await gateway.http.ws_connect(f"{gateway.url}/ws", origin="https://evil.example")
+    # A foreign origin is refused before a route is found.
+    await until(lambda: requests_of(gateway, "UNKNOWN", "403")[0] == 1.0, 5, "it is measured")
 
 
 async def test_openapi_documents_every_route(gateway: Gateway) -> None:

@@ -89,6 +89,36 @@ async def test_other_drives_and_tenants_are_not_listed(catalogue: Catalogue) -> 
         await catalogue.list_nodes(TENANT, "nowhere", "", 10, "")
 
 
+async def test_folder_is_searched_in_the_drives_of_all_tenants(catalogue: Catalogue) -> None:
+    """A few drives at a time; younger nodes, neighbours and tombstones are left out."""
+    for tenant in ("a", "b", "c"):
+        await catalogue.create_drive(tenant, DRIVE, BUCKET, "", DrivePolicy())
+    kept = [finished_upload(f".tus/{number}", tenant=tenant) for number, tenant in enumerate("abb")]
+    gone = finished_upload(".tus/gone", tenant="a")
+    neighbours = [finished_upload(path, tenant="a") for path in (".tus", ".tus0", "x/.tus/y", "z")]
+    for commit in (*kept, gone, *neighbours):
+        await catalogue.commit_node(commit)
+    await catalogue.delete_node("a", gone.node_id)
+
+    async def found(before: float, drives: int, limit: int = 10) -> list[list[str]]:
+        pages, last = [], 0
+        while True:
+            page = await catalogue.nodes_in_folder(".tus/", before, last, drives, limit)
+            pages.append([f"{node.tenant} {node.path}" for node in page.nodes])
+            last = page.last_drive
+            if last == 0:
+                return pages
+
+    later = await catalogue.now() + 60
+    wanted = ["a .tus/0", "b .tus/1", "b .tus/2"]
+    assert await found(later, 100) == [wanted]
+    pages = await found(later, 1)
+    assert [each for page in pages for each in page] == wanted
+    assert max(map(len, pages)) == 2, "those of one drive"
+    assert await found(later, 100, limit=1) == [wanted[:1]]
+    assert await found(later - 120, 100) == [[]]
+
+
 async def test_another_tenants_node_is_unknown(catalogue: Catalogue) -> None:
     commit = finished_upload("a")
     await catalogue.commit_node(commit)

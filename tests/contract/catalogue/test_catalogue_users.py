@@ -8,7 +8,9 @@ from itertools import count
 
 import pytest
 
+from sluice_core.access.audit import AccountAction, operator_entry
 from sluice_core.errors import NotFound
+from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_core.ports.refresh_tokens import Rotation, RotationState
 from sluice_core.ports.users import UserStatus
@@ -80,12 +82,17 @@ async def test_emails_are_compared_exactly(catalogue: GatewayCatalogue) -> None:
 
 
 async def test_a_password_hash_is_replaced(catalogue: GatewayCatalogue) -> None:
+    """The sessions of who knew the old password end."""
     await add_ann(catalogue)
-    assert await catalogue.set_password_hash(USER, "new")
+    session = await log_in(catalogue)
+    entry = operator_entry(AccountAction.SET_PASSWORD, USER)
+    assert await catalogue.set_password_hash(USER, "new", audit=entry)
     user = await catalogue.get_user(USER)
     assert user is not None
     assert user.password_hash == "new"
-    assert not await catalogue.set_password_hash("other", "new")
+    assert await rotate(catalogue, session) is R.REVOKED
+    assert not await catalogue.set_password_hash("other", "new", audit=entry)
+    assert await actions_of(catalogue) == ["SetPassword"]
 
 
 async def test_a_disabled_user_loses_all_sessions(catalogue: GatewayCatalogue) -> None:
@@ -99,6 +106,26 @@ async def test_a_disabled_user_loses_all_sessions(catalogue: GatewayCatalogue) -
     assert await rotate(catalogue, session) is R.REVOKED
     assert await rotate(catalogue, await log_in(catalogue)) is R.ROTATED
     assert not await catalogue.set_user_status("other", UserStatus.DISABLED)
+
+
+async def test_changes_of_accounts_are_in_the_audit_log(catalogue: GatewayCatalogue) -> None:
+    """In the transaction of the change, of the user's tenant; an unknown user leaves no entry."""
+    await add_ann(catalogue)
+    entry = {each: operator_entry(each, USER) for each in AccountAction}
+    disabled = entry[AccountAction.DISABLE_USER]
+    await catalogue.set_user_status(USER, UserStatus.DISABLED, audit=disabled)
+    await catalogue.set_user_status("other", UserStatus.DISABLED, audit=disabled)
+    enabled = entry[AccountAction.ENABLE_USER]
+    await catalogue.set_user_status(USER, UserStatus.ACTIVE, audit=enabled)
+    await catalogue.revoke_tokens_of(USER, audit=entry[AccountAction.END_SESSIONS])
+    assert await actions_of(catalogue) == ["DisableUser", "EnableUser", "EndSessions"]
+
+
+async def actions_of(catalogue: GatewayCatalogue) -> list[str]:
+    """Return the actions in the audit log of the user's tenant, oldest first."""
+    page = await catalogue.list_audit(USER, 10, None, AuditFilter())
+    assert {(each.subject, each.object) for each in page.entries} == {("", f"user/{USER}")}
+    return [each.action for each in reversed(page.entries)]
 
 
 # ------------------------------------------------------------------ refresh tokens

@@ -54,7 +54,7 @@ def build_app(deps: GatewayDeps) -> ASGIApp:
         is_keyless=options.is_keyless,
         loopback_names_only=options.loopback_names_only,
     )
-    app = RequestContext(app, deps.metrics.http)
+    app = RequestContext(app, deps.metrics.http, deps.refusals)
     app = CorsHeaders(app, options.origins)
     return SecurityHeaders(app, options.object_origins, is_https=options.is_https)
 

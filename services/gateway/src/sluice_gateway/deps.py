@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sluice_common.security.audit import RefusalSink
 from sluice_gateway.auth.access_tokens import TokenTerms
 from sluice_gateway.auth.accounts import Accounts
 from sluice_gateway.auth.key_file import SigningKeys
@@ -22,7 +23,7 @@ class GatewayDeps:
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
     the process accepts work now. `photos`, `hub`, `tus`: None in a process without jobs and photos,
-    live updates, resumable uploads.
+    live updates, resumable uploads. `refusals`: takes refused callers for the audit log.
     """
 
     authentication: Authentication
@@ -35,3 +36,4 @@ class GatewayDeps:
     photos: PhotoServices | None = None
     hub: LiveHub | None = None
     tus: TusServer | None = None
+    refusals: RefusalSink | None = None

@@ -9,6 +9,7 @@ from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.redis.metrics import RedisMetrics
 from sluice_backends.s3.metrics import S3Metrics
 from sluice_common.rates.metrics import RateMetrics
+from sluice_common.telemetry.metrics import AuditMetrics
 
 
 class HttpMetrics(Instruments):
@@ -19,13 +20,15 @@ class HttpMetrics(Instruments):
         r = self.registry
         self.seconds = Histogram(
             "http_server_requests_seconds",
-            "Duration of HTTP requests until the end of their answer",
+            "Duration of HTTP requests until the end of their answer; of streams until its begin",
             ("method", "uri", "status"),
             buckets=SLOW_SECONDS,
             registry=r,
         )
         self.in_progress = Gauge(
-            "sluice_http_requests_in_progress", "HTTP requests in progress", registry=r
+            "sluice_http_requests_in_progress",
+            "HTTP requests in progress, open streams apart",
+            registry=r,
         )
         self.refused = Counter(
             "sluice_http_refused", "HTTP requests refused, by reason", ("reason",), registry=r
@@ -198,3 +201,4 @@ class GatewayMetrics(Instruments):
         self.live = r.group(LiveMetrics)
         self.projection = r.group(ProjectionMetrics)
         self.pressure = r.group(PressureMetrics)
+        self.audit = r.group(AuditMetrics)

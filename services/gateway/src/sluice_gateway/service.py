@@ -13,6 +13,7 @@ from sluice_common.backends.storage import open_database_catalogue, open_objects
 from sluice_common.direct.targets import check_forwarding
 from sluice_common.process.command import add_ready_file, announce, run_command, service_parser
 from sluice_common.rpc.host import METRICS, process_name, traced
+from sluice_common.security.audit import writing_refusals
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
@@ -29,8 +30,11 @@ from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
+from sluice_gateway.user_command import SUBCOMMAND, add_user_command, asked_password, user_main
 
 ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
+STORE_RETRY_SECONDS: Final = 10.0
+"""As long as a store may stall: what hangs is not tried again, since a client waits for it."""
 SERVICE_NAME: Final = "sluice.gateway"
 """Name of the HTTP API where services are listed by name."""
 
@@ -45,7 +49,14 @@ def run(arguments: Sequence[str]) -> int:
         "sluice-gateway", "Serve the HTTP API of photo uploads for browsers and phones."
     )
     add_ready_file(parser)
-    return run_command(parser, arguments, _main)
+    add_user_command(parser.add_subparsers(dest="command", metavar=""))
+    parsed = parser.parse_args(arguments)
+    if parsed.command != SUBCOMMAND or parsed.show_settings:
+        return run_command(parser, arguments, _main)
+    password = asked_password(parsed)  # here, where an interrupt ends the process
+    return run_command(
+        parser, arguments, lambda settings, given, _: user_main(settings, given, password)
+    )
 
 
 def check_settings(settings: SluiceSettings) -> None:
@@ -102,7 +113,9 @@ async def _main(
         backends, hooks = GatewayBackends(catalogue, None, live), None
         if not settings.supported_combination.standalone_only:
             # Otherwise one process has the objects, and the photos with them: `sluice serve`.
-            objects = await enter(open_objects(settings, metrics.s3))
+            objects = await enter(
+                open_objects(settings, metrics.s3, retry_seconds=STORE_RETRY_SECONDS)
+            )
             backends = replace(backends, objects=objects)
             projector = projector_of(backends, metrics)
             has_events = settings.events is not Events.OFF
@@ -128,7 +141,8 @@ async def _main(
             TusOptions(local_only=options.is_keyless),
             None if hooks is None else catalogue,
         )
-        deps = replace(deps, tus=await enter(uploads))
+        refusals = await enter(writing_refusals(catalogue.append_audit, metrics.audit.dropped))
+        deps = replace(deps, tus=await enter(uploads), refusals=refusals)
         await enter(exposing(settings.metrics_address, metrics.registry, ready.is_set, contexts))
         http = http_options(options)
         end = hub.sessions.stop

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sluice_core.access.audit import AuditEntry
 from sluice_core.photos.model import Owner
 from sluice_core.ports.upload_jobs import JobWithPhotos, NewJob
 from sluice_gateway.jobs.options import PhotoOptions
@@ -79,10 +80,10 @@ async def test_repeat_does_not_wait_forever(tmp_path: Path) -> None:
         began, finish = asyncio.Event(), asyncio.Event()
         create = photos.catalogue.create_job
 
-        async def slow(new: NewJob) -> JobWithPhotos:
+        async def slow(new: NewJob, *, audit: AuditEntry | None = None) -> JobWithPhotos:
             began.set()
             await finish.wait()
-            return await create(new)
+            return await create(new, audit=audit)
 
         photos.catalogue.create_job = slow  # type: ignore[method-assign]
         first = asyncio.create_task(photos.post(PATH, BODY, idempotency_key="k"))

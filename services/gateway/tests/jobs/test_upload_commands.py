@@ -150,9 +150,34 @@ async def test_cancel_aborts_the_multipart(photos: PhotoGateway) -> None:
     assert list(await photos.objects.open_multiparts(photo.object)) == []
     assert (await photos.post(f"/commands/upload/{photo_id}/cancel")).status_code == 200
     assert (await photos.events()).count("PhotoCancelled") == 1
+    assert await audited(photos) == [
+        ("CreateUploadJob", f"job/{photo.job_id}"),
+        ("GetPartUrls", f"photo/{photo_id}"),
+        ("CancelPhoto", f"photo/{photo_id}"),
+    ]
+
+
+async def audited(photos: PhotoGateway) -> list[tuple[str, str]]:
+    """Return action and object of the user's entries, oldest first."""
     page = await photos.catalogue.list_audit("acme", 10, None, AuditFilter(subject="ann"))
-    assert [(entry.action, entry.object) for entry in page.entries] == [
-        ("CancelPhoto", f"photo/{photo_id}")
+    return [(entry.action, entry.object) for entry in reversed(page.entries)]
+
+
+async def test_signed_urls_are_in_the_audit_log(photos: PhotoGateway) -> None:
+    """A repeat with its key gets the same URL; refusals are recorded apart."""
+    (item,) = (await photos.create(10))["items"]
+    photo_id = item["photoId"]
+    for _ in range(2):
+        renewed = await photos.post(f"/commands/upload/{photo_id}/renew", idempotency_key="k")
+        assert renewed.status_code == 200
+    photo = await photos.arrive(photo_id, is_processed=True)
+    url = f"/queries/photos/{photo_id}/download-url"
+    assert (await photos.get(url)).status_code == 200
+    assert (await photos.get(f"{url}?variant=256", user="bob")).status_code == 404
+    assert await audited(photos) == [
+        ("CreateUploadJob", f"job/{photo.job_id}"),
+        ("RenewUploadUrl", f"photo/{photo_id}"),
+        ("GetPhotoDownloadUrl", f"photo/{photo_id}"),
     ]
 
 

@@ -331,3 +331,14 @@ async def test_put_replaces_nothing_that_an_upload_stored(
 def test_raw_response_reads_problems() -> None:
     """The client of these tests reads an answer to its end, and no further."""
     assert RawResponse(403, {}, b'{"reason": "A"}').problem["reason"] == "A"
+
+
+async def test_refused_urls_go_to_the_audit_log(listener: ObjectListener) -> None:
+    """A signed URL is a credential like a token, and it names nobody."""
+    client = await listener.connect()
+    url = await signed(listener, b"abc")
+    await client.send_head("PUT", f"{url}0", {"content-length": "0"})
+    assert (await client.response()).problem["reason"] == "URL_SIGNATURE_INVALID"
+    [entry] = listener.refusals.entries
+    assert (entry.tenant, entry.action, entry.object) == ("", "Authenticate", "")
+    assert (entry.outcome, entry.peer) == ("URL_SIGNATURE_INVALID", "127.0.0.1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice_core.uploads.model import MIB
+from sluice_core.uploads.partial import ABANDONED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class RepositoryOptions:
     sweep_interval_seconds: float = 10.0
     leftover_age_seconds: float = 600.0
     intent_age_seconds: float = 3600.0
+    partial_age_seconds: float = ABANDONED_SECONDS
+    """Age at which the node of a partial upload by tus counts as abandoned."""
     audit_retention_seconds: float = 365 * 24 * 3600.0
     """0 keeps the entries of the audit log for ever."""
     reservation_age_seconds: float = 60.0

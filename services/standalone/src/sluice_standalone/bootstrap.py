@@ -133,7 +133,14 @@ async def _serve(
         )
         gateway = await stack.enter_async_context(
             open_standalone_gateway(
-                settings, storage, objects, processor, metrics.gateway, gateway_wake, is_ready
+                settings,
+                storage,
+                objects,
+                processor,
+                metrics.gateway,
+                gateway_wake,
+                is_ready,
+                refusals,
             )
         )
         registry = metrics.registry

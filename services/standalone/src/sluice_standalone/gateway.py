@@ -13,6 +13,7 @@ from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.files.url_keys import open_url_keys
 from sluice_common.process.data_dir import DataDir
+from sluice_common.security.audit import RefusalSink
 from sluice_common.security.exposure import check_exposure
 from sluice_common.security.tls.servers import open_server_tls
 from sluice_common.settings import SluiceSettings
@@ -141,6 +142,7 @@ class StandaloneGateway:
                     self._object_created,
                     ListenerOptions(origins),
                     deps.metrics.http,
+                    deps.refusals,
                 )
                 await enter(serving_http(self.objects.listener, app, http, self._contexts))
             assert deps.hub is not None, "open_gateway opens one"
@@ -159,12 +161,14 @@ async def open_standalone_gateway(
     metrics: GatewayMetrics,
     wake: asyncio.Event,
     is_ready: Callable[[], Awaitable[bool]],
+    refusals: RefusalSink,
 ) -> AsyncIterator[StandaloneGateway | None]:
     """Bind and open the gateway in the block; None without a catalogue.
 
     Args:
         processor: makes nodes of objects that clients put.
         wake: set when this process publishes an event.
+        refusals: takes refused callers for the audit log.
 
     Raise `ConfigurationError` for an address or keys that cannot be used.
     """
@@ -185,7 +189,7 @@ async def open_standalone_gateway(
         deps = await enter(open_gateway(settings, options, backends, hooks, metrics, is_ready))
         yield StandaloneGateway(
             address,
-            deps,
+            replace(deps, refusals=refusals),
             objects,
             listener,
             None if tls is None else tls.https_contexts(),

@@ -17,7 +17,7 @@ from sluice_backends.sql.schema import LIVE, drives, nodes, paths
 from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import Aborted, NotFound
 from sluice_core.events.nodes import node_verified
-from sluice_core.ports.catalogue import Node, NodePage
+from sluice_core.ports.catalogue import FolderPage, Node, NodePage
 from sluice_core.ports.event_publisher import EventRecord
 
 _BY_ID = select_nodes().where(nodes.c.node_id == bindparam("p_node"))
@@ -49,6 +49,26 @@ _LIST = (
 # A prefix is a range of the primary key: from the prefix up to its successor.
 _LIST_PREFIX = _LIST.where(
     paths.c.path >= bindparam("p_prefix"), paths.c.path < bindparam("p_beyond")
+)
+_NEXT_DRIVES = (
+    select(drives.c.drive_id)
+    .where(drives.c.drive_id > bindparam("p_after"))
+    .order_by(drives.c.drive_id)
+    .limit(bindparam("p_limit"))
+)
+# One range of the primary key for each drive. With a range of drives, all their paths would be
+# read.
+_IN_FOLDER = (
+    select_nodes()
+    .join(paths, paths.c.node_id == nodes.c.node_id)
+    .where(
+        paths.c.drive_id.in_(bindparam("p_drives", expanding=True)),
+        paths.c.path >= bindparam("p_prefix"),
+        paths.c.path < bindparam("p_beyond"),
+        nodes.c.created_at < bindparam("p_before"),
+    )
+    .order_by(paths.c.drive_id, paths.c.path)
+    .limit(bindparam("p_limit"))
 )
 _OWED = (
     select_nodes()
@@ -112,6 +132,23 @@ class SqlNodes(SqlFamily):
             rows = (await connection.execute(statement, parameters)).all()
         page = tuple(node_of(row) for row in rows[:limit])
         return NodePage(page, page[-1].path if len(rows) > limit else "")
+
+    async def nodes_in_folder(
+        self, folder: str, before: float, after_drive: int, drives: int, limit: int
+    ) -> FolderPage:
+        async with self._db.read() as connection:
+            some = {"p_after": after_drive, "p_limit": drives}
+            searched = (await connection.execute(_NEXT_DRIVES, some)).scalars().all()
+            parameters = {
+                "p_drives": searched,
+                "p_prefix": folder,
+                "p_beyond": _successor(folder),
+                "p_before": before,
+                "p_limit": limit,
+            }
+            rows = (await connection.execute(_IN_FOLDER, parameters)).all() if searched else ()
+        last = searched[-1] if len(searched) == drives else 0
+        return FolderPage([node_of(row) for row in rows], last)
 
     @transaction
     async def update_node(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sluice_backends.discard.objects import DiscardObjectStore
@@ -25,13 +25,19 @@ BUCKET: Final = "SLUICE_BUCKET"
 
 @asynccontextmanager
 async def open_objects(
-    settings: SluiceSettings, metrics: S3Metrics, urls: SignedUrls | None = None
+    settings: SluiceSettings,
+    metrics: S3Metrics,
+    urls: SignedUrls | None = None,
+    *,
+    retry_seconds: float | None = None,
 ) -> AsyncIterator[ObjectStore]:
     """Open the object store of the settings.
 
     Args:
         urls: signer of the URLs of a store in files, where an object listener serves them. S3
             signs its own.
+        retry_seconds: no repeat of a call of S3 starts later, where somebody waits for it. Longer
+            by default.
 
     Raise `ConfigurationError` if the default bucket cannot be used.
     """
@@ -41,9 +47,11 @@ async def open_objects(
             case Objects.S3:
                 from sluice_backends.s3.store import open_s3_store
 
-                store = await stack.enter_async_context(
-                    open_s3_store(settings.s3.to_options(), metrics)
-                )
+                options = settings.s3.to_options()
+                if retry_seconds is not None:
+                    retry = replace(options.retry, total_seconds=retry_seconds)
+                    options = replace(options, retry=retry)
+                store = await stack.enter_async_context(open_s3_store(options, metrics))
             case Objects.FILES:
                 store = await stack.enter_async_context(
                     FileObjectStore(

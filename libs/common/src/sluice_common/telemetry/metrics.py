@@ -11,6 +11,18 @@ from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 
 
+class AuditMetrics(Instruments):
+    """Metrics of the audit log, which gRPC and HTTP write to."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        self.dropped = Counter(
+            "sluice_audit_refusals_dropped",
+            "Refused calls that are missing in the audit log, or in the log of an intake",
+            registry=self.registry,
+        )
+
+
 class RpcMetrics(Instruments):
     """Metrics of the gRPC server, with the names of the grpc-ecosystem interceptors."""
 
@@ -50,11 +62,7 @@ class RpcMetrics(Instruments):
             "Streams ended because they outlived the token of their caller",
             registry=r,
         )
-        self.audit_dropped = Counter(
-            "sluice_audit_refusals_dropped",
-            "Refused calls that are missing in the audit log, or in the log of an intake",
-            registry=r,
-        )
+        self.audit_dropped = r.group(AuditMetrics).dropped
 
 
 class LedgerMetrics(Instruments):

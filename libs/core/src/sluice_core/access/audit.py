@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from sluice_core.access.actions import Action
@@ -21,6 +22,24 @@ AUTHENTICATE: Final = "Authenticate"
 
 NO_TENANT: Final = ""
 """Tenant of refused tokens. A token that is not verified says nothing about its tenant."""
+
+
+class AccountAction(StrEnum):
+    """Actions of the accounts of a gateway. The names are those of the log."""
+
+    REGISTER = "Register"
+    LOG_IN = "LogIn"
+    LOG_IN_BY_LINK = "LogInByLink"
+    LOG_OUT = "LogOut"
+    REFRESH_SESSION = "RefreshSession"
+    END_SESSIONS = "EndSessions"
+    SET_PASSWORD = "SetPassword"
+    ENABLE_USER = "EnableUser"
+    DISABLE_USER = "DisableUser"
+
+
+REFRESH_TOKEN_REUSED: Final = "REFRESH_TOKEN_REUSED"
+"""Outcome of a refresh token that was used before. Its session has ended."""
 
 AUDITED: Final = frozenset(
     {
@@ -49,10 +68,11 @@ MAX_VALUE_CHARACTERS: Final = 128
 class AuditEntry:
     """One entry of the log. It names no person but the subject, and holds no part of a token.
 
-    `object`: `drive/NAME` or `node/ID`, with the receiver of a role or the values of a policy, or
-    `tenant` for its quota; empty when none was named validly. `peer`: host of the caller, without
-    its port. `count`: equal refusals that this entry stands for. `occurred_at`: Unix seconds, None
-    for the time of the transaction.
+    `object`: `drive/NAME`, `node/ID`, `photo/ID`, `job/ID` or `user/ID`, with the receiver of a
+    role or the values of a policy, or `tenant` for its quota; empty when none was named validly.
+    `peer`: host of the caller, without its port. `count`: equal refusals that this entry stands
+    for.
+    `occurred_at`: Unix seconds, None for the time of the transaction.
     """
 
     tenant: str
@@ -83,6 +103,36 @@ _trail: ContextVar[Trail | None] = ContextVar("sluice_audit_trail", default=None
 def begin_trail(trail: Trail) -> None:
     """Bind the trail to the current call. Only the layer of the audit log calls this."""
     _trail.set(trail)
+
+
+def find_trail() -> Trail | None:
+    """Return the trail of the current call; None outside of a call."""
+    return _trail.get()
+
+
+def session_entry(action: AccountAction, user_id: str = "", outcome: str = OK) -> AuditEntry:
+    """Return the entry of a change of sessions that the current call makes.
+
+    Args:
+        user_id: also the tenant of its user; empty if the transaction of the change finds it.
+    """
+    trail = _trail.get()
+    return AuditEntry(
+        user_id,
+        user_id,
+        action.value,
+        outcome=outcome,
+        request_id="" if trail is None else trail.request_id,
+        peer="" if trail is None else trail.peer,
+    )
+
+
+def operator_entry(action: AccountAction, user_id: str) -> AuditEntry:
+    """Return the entry of a change of an account that an operator makes.
+
+    It has no subject, since no token says who they are; the tenant is the user's.
+    """
+    return AuditEntry(user_id, "", action.value, f"user/{user_id}")
 
 
 def audited(action: Action, named: str) -> AuditEntry | None:

@@ -73,6 +73,15 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderPage:
+    """Nodes in one folder of several drives."""
+
+    nodes: Sequence[Node]
+    last_drive: int
+    """Row id of the last drive that was searched; 0 when it was the last one of all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """Node that may need processing, with its latest result."""
 
@@ -254,6 +263,19 @@ class NodeCatalogue(Protocol):
         self, tenant: str, drive: str, path_prefix: str, limit: int, after: str
     ) -> NodePage:
         """Return live nodes by path (byte order), starting after the path `after`."""
+        ...
+
+    async def nodes_in_folder(
+        self, folder: str, before: float, after_drive: int, drives: int, limit: int
+    ) -> FolderPage:
+        """Return at most `limit` live nodes in a folder of the next drives, of all tenants.
+
+        Args:
+            folder: ends with a slash.
+            before: Unix seconds; younger nodes are left out.
+            after_drive: row id of the drive before the first one; 0 begins.
+            drives: how many drives to search. The cost does not grow with their other nodes.
+        """
         ...
 
     async def update_node(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from sluice_core.access.audit import AuditEntry
+
 
 class RotationState(Enum):
     ROTATED = auto()
@@ -32,29 +34,47 @@ class RefreshTokenCatalogue(Protocol):
     is in Unix seconds of the database's clock, see `ObjectCatalogue.now`.
     """
 
-    async def begin_family(self, token_hash: bytes, user_id: str, expires_at: float) -> None:
-        """Add the first token of a new family.
+    async def begin_family(
+        self,
+        token_hash: bytes,
+        user_id: str,
+        expires_at: float,
+        *,
+        audit: AuditEntry | None = None,
+    ) -> None:
+        """Add the first token of a new family, and append `audit`.
 
         Raise `NotFound` USER_NOT_FOUND, also for a DISABLED user, so that none outlives the status.
         """
         ...
 
     async def rotate_token(
-        self, token_hash: bytes, next_hash: bytes, next_expires_at: float
+        self,
+        token_hash: bytes,
+        next_hash: bytes,
+        next_expires_at: float,
+        *,
+        audit_reuse: AuditEntry | None = None,
     ) -> Rotation:
         """Replace a token by the next one of its family.
 
         Of concurrent calls with one token the first is ROTATED; the others are REUSED and revoke
         the family, so that a thief and the owner both have to log in.
+
+        `audit_reuse` is appended if the call revokes the family, with its user as tenant and
+        subject.
         """
         ...
 
-    async def revoke_family(self, token_hash: bytes) -> None:
-        """Revoke the family of this token, used or not. No-op for an unknown token."""
+    async def revoke_family(self, token_hash: bytes, *, audit: AuditEntry | None = None) -> None:
+        """Revoke the family of this token, used or not. No-op for an unknown token.
+
+        `audit` is appended if the family was not revoked, with its user as tenant and subject.
+        """
         ...
 
-    async def revoke_tokens_of(self, user_id: str) -> None:
-        """Revoke every family of the user."""
+    async def revoke_tokens_of(self, user_id: str, *, audit: AuditEntry | None = None) -> None:
+        """Revoke every family of the user, and append `audit`."""
         ...
 
     async def purge_token_families(self, limit: int) -> int:

@@ -64,8 +64,8 @@ class JobPage:
 class JobCatalogue(Protocol):
     """Upload jobs. Every method names the owner: another one's job is `NotFound` JOB_NOT_FOUND."""
 
-    async def create_job(self, new: NewJob) -> JobWithPhotos:
-        """Create a job with its photos, UploadJobCreated and a PhotoQueued each.
+    async def create_job(self, new: NewJob, *, audit: AuditEntry | None = None) -> JobWithPhotos:
+        """Create a job with its photos, UploadJobCreated and a PhotoQueued each; append `audit`.
 
         A repeat with the same id changes nothing and returns the stored job and photos. Raise
         `AlreadyExists` JOB_EXISTS if the id belongs to another owner.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from sluice_core.access.audit import AuditEntry
+
 
 class UserStatus(StrEnum):
     ACTIVE = "ACTIVE"
@@ -41,10 +43,20 @@ class UserCatalogue(Protocol):
 
     async def get_user(self, user_id: str) -> User | None: ...
 
-    async def set_password_hash(self, user_id: str, password_hash: str) -> bool:
-        """Replace the hash; False for an unknown user."""
+    async def set_password_hash(
+        self, user_id: str, password_hash: str, *, audit: AuditEntry | None = None
+    ) -> bool:
+        """Replace the hash, revoke all refresh tokens and append `audit`.
+
+        False for an unknown user.
+        """
         ...
 
-    async def set_user_status(self, user_id: str, status: UserStatus) -> bool:
-        """Set the status; False for an unknown user. DISABLED revokes all refresh tokens."""
+    async def set_user_status(
+        self, user_id: str, status: UserStatus, *, audit: AuditEntry | None = None
+    ) -> bool:
+        """Set the status and append `audit`; False for an unknown user.
+
+        DISABLED revokes all refresh tokens.
+        """
         ...

@@ -8,6 +8,10 @@ from typing import Final
 CONCAT_KEY: Final = "tus-upload-concat"
 """Entry of the metadata of an upload by tus, and of its node: its `Upload-Concat`."""
 PARTIAL: Final = "partial"
+PARTIAL_FOLDER: Final = ".tus"
+"""Folder of the nodes of partial uploads, which exist while they are put together."""
+ABANDONED_SECONDS: Final = 24 * 3600.0
+"""Age of such a node that no request still uses: its client gave up before the whole was made."""
 
 
 def is_partial(metadata: Mapping[str, str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from sluice_core.access.audit import AccountAction
 from sluice_core.errors import Unauthenticated
 from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts
@@ -36,4 +37,4 @@ async def login_by_link(accounts: Accounts, token: str) -> Session:
             "LINK_ENDED", "The link was used or is too old; start the server again for a new one."
         )
     accounts.count("link", "opened")
-    return await accounts.sessions.open(user)
+    return await accounts.sessions.open(user, AccountAction.LOG_IN_BY_LINK)

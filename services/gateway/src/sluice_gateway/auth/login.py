@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluice_core.access.audit import AccountAction
 from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts, Credentials
 from sluice_gateway.auth.sessions import Session, wrong_credentials
@@ -24,4 +25,4 @@ async def login(accounts: Accounts, credentials: Credentials) -> Session:
         raise wrong_credentials()
     await accounts.homes.prepare_home(user.user_id)
     accounts.count("login", "opened")
-    return await accounts.sessions.open(user)
+    return await accounts.sessions.open(user, AccountAction.LOG_IN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sluice_core.access.audit import AuditEntry
 from sluice_core.ports.refresh_tokens import Rotation
 from sluice_core.ports.users import User
 
@@ -21,13 +22,27 @@ class Users(Protocol):
 class RefreshTokens(Protocol):
     """The part of `RefreshTokenCatalogue` that sessions use."""
 
-    async def begin_family(self, token_hash: bytes, user_id: str, expires_at: float) -> None: ...
+    async def begin_family(
+        self,
+        token_hash: bytes,
+        user_id: str,
+        expires_at: float,
+        *,
+        audit: AuditEntry | None = None,
+    ) -> None: ...
 
     async def rotate_token(
-        self, token_hash: bytes, next_hash: bytes, next_expires_at: float
+        self,
+        token_hash: bytes,
+        next_hash: bytes,
+        next_expires_at: float,
+        *,
+        audit_reuse: AuditEntry | None = None,
     ) -> Rotation: ...
 
-    async def revoke_family(self, token_hash: bytes) -> None: ...
+    async def revoke_family(
+        self, token_hash: bytes, *, audit: AuditEntry | None = None
+    ) -> None: ...
 
 
 class Homes(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluice_core.access.audit import AccountAction
 from sluice_core.ports.users import UserStatus
 from sluice_gateway.auth.accounts import Accounts, Credentials
 from sluice_gateway.auth.names import FIRST_EMAIL, new_user_id
@@ -30,7 +31,7 @@ async def register(accounts: Accounts, credentials: Credentials) -> Session:
             if is_new and known is not None:
                 await accounts.homes.prepare_home(user_id)
                 accounts.count("register", "created")
-                return await accounts.sessions.open(known)
+                return await accounts.sessions.open(known, AccountAction.REGISTER)
         stored = None if known is None else known.password_hash
         is_right = await accounts.passwords.verify(credentials.password, stored)
         if known is None or not is_right or known.status is not UserStatus.ACTIVE:
@@ -39,4 +40,4 @@ async def register(accounts: Accounts, credentials: Credentials) -> Session:
         # A call that was killed half-way may have left the user without it.
         await accounts.homes.prepare_home(known.user_id)
         accounts.count("register", "known")
-        return await accounts.sessions.open(known)
+        return await accounts.sessions.open(known, AccountAction.LOG_IN)

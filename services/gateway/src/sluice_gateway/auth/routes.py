@@ -25,9 +25,10 @@ from sluice_gateway.auth.names import (
 )
 from sluice_gateway.auth.refresh import refresh
 from sluice_gateway.auth.register import register
-from sluice_gateway.auth.sessions import Session
+from sluice_gateway.auth.sessions import Session, wrong_credentials
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.models import Body, View, moment
+from sluice_gateway.http.request_context import note_refusal
 from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, StrictRoute
 
 
@@ -117,7 +118,11 @@ def auth_routes(accounts: Accounts | None, authentication: Authentication) -> AP
     @router.post("/register", status_code=201)
     async def register_user(body: CredentialsBody, request: Request) -> SessionView:
         """Register, and log in."""
-        return SessionView.of(await register(_require(accounts), body.credentials(request)))
+        session = await register(_require(accounts), body.credentials(request))
+        if session.is_imitation:
+            # The answer hides it; the audit log has it as what it is, a log-in that was refused.
+            note_refusal(request.scope, wrong_credentials())
+        return SessionView.of(session)
 
     @router.post("/login")
     async def log_in(body: CredentialsBody, request: Request) -> SessionView:

@@ -7,9 +7,15 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sluice_core.access.audit import (
+    REFRESH_TOKEN_REUSED,
+    AccountAction,
+    AuditEntry,
+    session_entry,
+)
 from sluice_core.errors import NotFound, Unauthenticated
 from sluice_core.ports.refresh_tokens import Rotation, RotationState
 from sluice_core.ports.users import User
@@ -25,7 +31,11 @@ _FORM: Final = re.compile(r"srt_[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a client keeps. `expires_in`: seconds until the access token ends."""
+    """What a client keeps.
+
+    expires_in: seconds until the access token ends.
+    is_imitation: whether its tokens are not valid.
+    """
 
     token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -33,6 +43,7 @@ class Session:
     user_id: str
     email: str
     created_at: float
+    is_imitation: bool = False
 
 
 class Sessions:
@@ -55,8 +66,8 @@ class Sessions:
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
 
-    async def open(self, user: User) -> Session:
-        """Return a new session of a user.
+    async def open(self, user: User, action: AccountAction) -> Session:
+        """Return a new session of a user, which the audit log has by the action that opens it.
 
         Raise `Unauthenticated` WRONG_CREDENTIALS for one who was disabled meanwhile.
         """
@@ -65,16 +76,22 @@ class Sessions:
             user.user_id, user.email, user.created_at, self._access.issue, refresh_token
         )
         try:
-            await self._tokens.begin_family(digest_of(refresh_token), user.user_id, self._expiry())
+            await self._tokens.begin_family(
+                digest_of(refresh_token),
+                user.user_id,
+                self._expiry(),
+                audit=session_entry(action, user.user_id),
+            )
         except NotFound:
             raise wrong_credentials() from None
         return session
 
     def imitate(self, email: str) -> Session:
         """Return a session without a user, in the form of a real one. Its tokens are not valid."""
-        return self._session(
+        session = self._session(
             new_user_id(), email, self._clock(), self._access.imitate, _new_refresh_token()
         )
+        return replace(session, is_imitation=True)
 
     async def rotate(self, refresh_token: str) -> tuple[Rotation, str]:
         """Replace a refresh token; return what became of it, and its successor."""
@@ -82,7 +99,10 @@ class Sessions:
             return Rotation(RotationState.UNKNOWN), ""
         successor = _new_refresh_token()
         rotation = await self._tokens.rotate_token(
-            digest_of(refresh_token), digest_of(successor), self._expiry()
+            digest_of(refresh_token),
+            digest_of(successor),
+            self._expiry(),
+            audit_reuse=session_entry(AccountAction.REFRESH_SESSION, outcome=REFRESH_TOKEN_REUSED),
         )
         return rotation, successor
 
@@ -92,10 +112,14 @@ class Sessions:
             user.user_id, user.email, user.created_at, self._access.issue, refresh_token
         )
 
-    async def end(self, refresh_token: str) -> None:
-        """End the session of a refresh token, and all that its family leads to."""
+    async def end(self, refresh_token: str, audit: AuditEntry | None = None) -> None:
+        """End the session of a refresh token, and all that its family leads to.
+
+        Args:
+            audit: appended with the user of the session, if it was open.
+        """
         if _FORM.fullmatch(refresh_token):
-            await self._tokens.revoke_family(digest_of(refresh_token))
+            await self._tokens.revoke_family(digest_of(refresh_token), audit=audit)
 
     def _session(
         self,

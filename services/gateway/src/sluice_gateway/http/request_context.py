@@ -11,20 +11,22 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_common.rpc.errors import internal_error, to_sluice_error
+from sluice_common.security.audit import RefusalSink
 from sluice_common.telemetry.tracing import (
     current_traceparent,
     receive_traceparent,
     span,
     trace_id_of,
 )
+from sluice_core.access.audit import MAX_PEER_CHARACTERS, Trail, begin_trail
 from sluice_core.errors import InvalidArgument, PermissionDenied, SluiceError, Unauthenticated
+from sluice_gateway.http.audited_refusals import refusal_entry
 from sluice_gateway.http.problems import problem_response
 from sluice_gateway.http.refusals import method_not_allowed, route_not_found
 from sluice_gateway.metrics import HttpMetrics
@@ -33,6 +35,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 _RECORD: Final = "sluice.request"
 _UNKNOWN_ROUTE: Final = "UNKNOWN"
 """Label of requests without a route: paths of strangers must not become labels."""
+_EVENT_STREAM: Final = b"text/event-stream"
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +55,16 @@ def answer_of(scope: Mapping[str, Any], error: SluiceError) -> Response:
     assert isinstance(record, RequestRecord), "RequestContext sets it"
     record.error = error
     return problem_response(error, record.request_id, record.trace_id)
+
+
+def note_refusal(scope: Mapping[str, Any], error: SluiceError) -> None:
+    """Note a refusal whose answer is no problem document, such as a frame of a WebSocket.
+
+    No-op without a `RequestContext` around the application, which reads it.
+    """
+    record = scope.get(_RECORD)
+    if isinstance(record, RequestRecord):
+        record.error = error
 
 
 def request_id_of(scope: Mapping[str, Any]) -> str:
@@ -97,11 +110,17 @@ class RequestContext:
 
     A client's request id is used if it is short and plain; any other is replaced, because it is
     logged. Without a valid `traceparent` a trace id is made, so that every answer has one.
+
+    Args:
+        refusals: takes refused callers and commands for the audit log.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, refusals: RefusalSink | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -122,26 +141,17 @@ class RequestContext:
         with span(f"HTTP {method}", parent) as current:
             trace_id = trace_id_of(current_traceparent())
             scope[_RECORD] = record = RequestRecord(request_id, trace_id)
+            begin_trail(Trail(request_id, _peer_of(scope)))
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace_id)
-            await self._measured(_Exchange(scope, send, record), method, receive, current)
-
-    async def _measured(
-        self, exchange: _Exchange, method: str, receive: Receive, current: trace.Span
-    ) -> None:
-        metrics = self._metrics
-        began = time.perf_counter()
-        with metrics.in_progress.track_inprogress():
+            measured = _Measurement(self._metrics, scope)
+            exchange = _Exchange(scope, send, record, measured)
             try:
                 await self._answered(exchange, receive)
             finally:
-                route = _route_of(exchange.scope)
-                status = str(exchange.status or "NONE")
-                if exchange.scope["type"] == "http":
-                    elapsed = time.perf_counter() - began
-                    metrics.seconds.labels(method, route, status).observe(elapsed)
-                current.set_attribute("http.route", route)
-                current.set_attribute("http.response.status_code", status)
+                measured.end(exchange.status)
+                current.set_attribute("http.route", _route_of(scope))
+                current.set_attribute("http.response.status_code", _label_of(exchange.status))
 
     async def _answered(self, exchange: _Exchange, receive: Receive) -> None:
         try:
@@ -151,7 +161,7 @@ class RequestContext:
         except Exception as raised:  # noqa: BLE001 - the outermost handler of a request
             await self._failed(exchange, receive, raised)
         if exchange.record.error is not None:
-            self._note(exchange.record.error)
+            self._note(exchange.scope, exchange.record.error)
 
     async def _failed(self, exchange: _Exchange, receive: Receive, raised: Exception) -> None:
         """Answer what no handler of the application has answered."""
@@ -170,22 +180,52 @@ class RequestContext:
             return
         await answer_of(exchange.scope, error)(exchange.scope, receive, exchange.send)
 
-    def _note(self, error: SluiceError) -> None:
+    def _note(self, scope: Scope, error: SluiceError) -> None:
         """Count a refusal, and log what the answer does not say."""
         self._metrics.refused.labels(error.reason).inc()
+        if self._refusals is not None and (entry := refusal_entry(scope, error)) is not None:
+            self._refusals.add(entry)
         if error.log_detail:
             _log.warning("request.refused", reason=error.reason, detail=error.log_detail)
+
+
+class _Measurement:
+    """The duration of a request until the end of its answer.
+
+    An answer without an end of its own, a stream of events or a WebSocket, is measured until it
+    begins. Its life says nothing about the server, and would be counted when it is over only.
+    """
+
+    def __init__(self, metrics: HttpMetrics, scope: Scope) -> None:
+        self._metrics = metrics
+        self._scope = scope
+        self._began = time.perf_counter()
+        self._is_open = True
+        metrics.in_progress.inc()
+
+    def end(self, status: int | None) -> None:
+        """Observe the duration, unless it was observed."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._metrics.in_progress.dec()
+        method = self._scope.get("method", "GET")  # the handshake of a WebSocket is one
+        labels = (method, _route_of(self._scope), _label_of(status))
+        self._metrics.seconds.labels(*labels).observe(time.perf_counter() - self._began)
 
 
 class _Exchange:
     """One request, and how far its answer has come."""
 
-    def __init__(self, scope: Scope, send: Send, record: RequestRecord) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, record: RequestRecord, measured: _Measurement
+    ) -> None:
         self.scope = scope
         self.record = record
         self.status: int | None = None
         self.is_complete = False
         self._send = send
+        self._measured = measured
         self._own = [
             (b"x-request-id", record.request_id.encode("ascii")),
             (b"x-trace-id", record.trace_id.encode("ascii")),
@@ -195,22 +235,45 @@ class _Exchange:
         match message["type"]:
             case "http.response.start":
                 self.status = message["status"]
+                if _is_stream(message):
+                    self._measured.end(self.status)
                 message = {**message, "headers": [*message.get("headers", ()), *self._own]}
             case "http.response.body":
                 self.is_complete = not message.get("more_body", False)
             case "websocket.accept":
                 self.status = HTTPStatus.SWITCHING_PROTOCOLS
+                self._measured.end(self.status)
             case "websocket.close":
+                if self.status is None:
+                    self.status = HTTPStatus.FORBIDDEN  # the server refuses the handshake with it
                 self.is_complete = True
             case _:
                 pass
         await self._send(message)
 
 
+def _is_stream(start: Message) -> bool:
+    """Return whether an answer goes on until its client leaves."""
+    return any(
+        name.lower() == b"content-type" and value.startswith(_EVENT_STREAM)
+        for name, value in start.get("headers", ())
+    )
+
+
+def _label_of(status: int | None) -> str:
+    """Return the status as a label; NONE for a request whose client left before the answer."""
+    return "NONE" if status is None else str(int(status))
+
+
 def _route_of(scope: Mapping[str, Any]) -> str:
     """Return the template of the route, such as /queries/photos/{photoId}."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else _UNKNOWN_ROUTE
+
+
+def _peer_of(scope: Mapping[str, Any]) -> str:
+    client = scope.get("client")
+    return "" if client is None else str(client[0])[:MAX_PEER_CHARACTERS]
 
 
 def _first_headers(scope: Mapping[str, Any]) -> dict[bytes, str]:

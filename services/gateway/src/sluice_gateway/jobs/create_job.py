@@ -63,7 +63,8 @@ async def create_job(
         trace_parent=current_traceparent(),
     )
     await services.urls.check(drive, strategy, new.photos[0])
-    created = await services.catalogue.create_job(new)
+    audit = caller.audit("CreateUploadJob", f"job/{job_id}")
+    created = await services.catalogue.create_job(new, audit=audit)
     if created.created:
         services.metrics.created.inc()
         services.metrics.photos.inc(len(files))

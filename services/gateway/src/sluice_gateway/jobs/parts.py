@@ -64,6 +64,10 @@ async def list_parts(
     if wanted is None:
         have = {tag.number for tag in stored}
         wanted = {number: None for number in plan.numbers if number not in have}
+    urls = await services.urls.parts(photo, plan, multipart_id, wanted)
+    if urls:
+        entry = caller.audit("GetPartUrls", f"photo/{photo_id}")
+        await services.catalogue.append_audit([entry])  # before anybody has the URLs
     return PartsView(
         photo_id=photo_id,
         upload_id=public_upload_id(photo),
@@ -72,7 +76,7 @@ async def list_parts(
         stored=[
             StoredPartView(part_number=tag.number, bytes=tag.size, etag=tag.etag) for tag in stored
         ],
-        parts=await services.urls.parts(photo, plan, multipart_id, wanted),
+        parts=urls,
     )
 
 

@@ -22,4 +22,7 @@ async def renew_upload(services: PhotoServices, caller: Caller, photo_id: str) -
     await keep_awaiting(services, photo)
     job = await services.catalogue.get_job(caller.owner, photo.job_id)
     drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
-    return await services.urls.item(drive, job.strategy, photo)
+    item = await services.urls.item(drive, job.strategy, photo)
+    entry = caller.audit("RenewUploadUrl", f"photo/{photo_id}")
+    await services.catalogue.append_audit([entry])  # before anybody has the URL
+    return item

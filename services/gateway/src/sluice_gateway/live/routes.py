@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.refusals import method_not_allowed
-from sluice_gateway.http.routes import PlainRoute
+from sluice_gateway.http.routes import PlainRoute, PlainWebSocketRoute
 from sluice_gateway.live.framing import SOCKJS
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.live.sockjs import SockJsInfo
@@ -23,10 +23,10 @@ def live_routes(hub: LiveHub) -> list[BaseRoute]:
     `InvalidArgument`, `ResourceExhausted`, `Unavailable`, or `Unimplemented` METHOD_NOT_ALLOWED.
     """
     return [
-        WebSocketRoute("/ws", StompEndpoint(hub)),
+        PlainWebSocketRoute("/ws", StompEndpoint(hub)),
         PlainRoute("/ws/info", SockJsInfo(hub.origins), methods=["GET"]),
         # The names of a server and of a session, which nothing here depends on.
-        WebSocketRoute("/ws/{server}/{session}/websocket", StompEndpoint(hub, SOCKJS)),
+        PlainWebSocketRoute("/ws/{server}/{session}/websocket", StompEndpoint(hub, SOCKJS)),
         PlainRoute("/queries/upload-jobs/{job_id}/events", JobEventsEndpoint(hub)),
     ]
 

@@ -17,6 +17,7 @@ from sluice_core.concurrency.waiting import wait_at_most
 from sluice_core.errors import ResourceExhausted, SluiceError, Unavailable
 from sluice_core.ports.live_updates import Listening
 from sluice_gateway.http.dropping import SlowSubscriber, find_drop, send_within
+from sluice_gateway.http.request_context import note_refusal
 from sluice_gateway.live.framing import PLAIN, Framing
 from sluice_gateway.live.hub import LiveHub, TopicReader, audience_of
 from sluice_gateway.live.reads import Reads
@@ -152,7 +153,11 @@ class _Connection:
             self._session.refuse(error)
 
     async def _connect(self, request: Connect) -> None:
-        principal = await self._hub.authenticator.authenticate(request.authorization)
+        try:
+            principal = await self._hub.authenticator.authenticate(request.authorization)
+        except SluiceError as error:
+            note_refusal(self._websocket.scope, error)
+            raise
         user = audience_of(principal)
         self._stack.enter_context(self._hub.sessions.of_user(user))
         self._listening = await self._stack.enter_async_context(self._hub.updates.listen(user))

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_backends.files.signed_urls import GetGrant, SignedUrls
 from sluice_common.rpc.errors import internal_error
+from sluice_common.security.audit import RefusalSink
 from sluice_core.configuration import ConfigurationError
 from sluice_core.errors import SluiceError
 from sluice_core.ports.object_listener import ListenerStore, ObjectCreated
@@ -80,6 +81,7 @@ def object_listener(
     object_created: ObjectCreated,
     options: ListenerOptions,
     metrics: HttpMetrics,
+    refusals: RefusalSink | None = None,
 ) -> ASGIApp:
     """Return the application.
 
@@ -91,6 +93,7 @@ def object_listener(
         object_created: takes the notifications of objects that were put whole. Whoever completes
             a multipart notifies of it in the same way.
         metrics: of the requests.
+        refusals: takes refused URLs for the audit log.
     """
     listener = _Listener(
         urls,
@@ -105,7 +108,7 @@ def object_listener(
         expose_headers=_EXPOSED_HEADERS,
         max_age=_PREFLIGHT_SECONDS,
     )
-    return RequestContext(app, metrics)
+    return RequestContext(app, metrics, refusals)
 
 
 class _Listener:

@@ -20,7 +20,6 @@ from sluice_gateway.tus.photos import PhotoUploads
 from sluice_gateway.tus.pieces import BodyBrokenOff, pieces
 from sluice_gateway.tus.reception import Reception
 from sluice_gateway.tus.targets import (
-    PARTIAL_FOLDER,
     request_id_of,
     target_of,
     target_of_photo,
@@ -71,7 +70,6 @@ class Concatenation:
                 upload = await self._fill(upload, partials)
             upload = await self.reception.complete(upload, self.options.complete_seconds)
         await self._delete(partials)
-        await self._delete_abandoned(target.drive)
         return upload
 
     def _check(self, partials: Sequence[Upload]) -> int:
@@ -137,21 +135,6 @@ class Concatenation:
                 async with aclosing(self.nodes.read(partial.node_id, skipped)) as blocks:
                     async for block in blocks:
                         yield block
-
-    async def _delete_abandoned(self, drive: str) -> None:
-        """Delete nodes of partial uploads whose client gave up before their final upload was whole.
-
-        Without a final upload there are none, so this is where they are noticed.
-        """
-        try:
-            deleted = await self.nodes.delete_older(
-                drive, f"{PARTIAL_FOLDER}/", self.options.abandoned_seconds
-            )
-        except SluiceError as error:
-            _log.warning("partial.delete_failed", drive=drive, reason=error.reason)
-        else:
-            if deleted:
-                _log.info("partial.abandoned", drive=drive, count=deleted)
 
     async def _delete(self, partials: Sequence[Upload]) -> None:
         """Delete the nodes of partial uploads. A repetition of the request does it again."""

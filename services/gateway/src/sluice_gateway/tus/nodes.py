@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Final
 
 import grpc.aio
 
 from sluice.repository.v1 import repository_pb2, repository_pb2_grpc
-from sluice_core.errors import NotFound
-from sluice_core.uploads.partial import is_partial
+from sluice_core.errors import NotFound, PermissionDenied
 from sluice_gateway.tus.calls import answered, caller_metadata, error_of
 
 _CALL_SECONDS: Final = 10.0
-_PAGE: Final = 200
 
 
 class RepositoryNodes:
@@ -23,11 +20,9 @@ class RepositoryNodes:
 
     Args:
         channel: to the repository; owned by the caller.
-        clock: Unix seconds.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = repository_pb2_grpc.RepositoryServiceStub(channel)
 
     async def read(self, node_id: str, offset: int) -> AsyncGenerator[bytes, None]:
@@ -43,24 +38,22 @@ class RepositoryNodes:
         finally:
             call.cancel()
 
-    async def delete_older(self, drive: str, prefix: str, seconds: float) -> int:
-        """Delete nodes of partial uploads that are older than this, of one page; return how many.
+    async def is_deleted(self, node_id: str) -> bool:
+        """Return whether a node that was stored is deleted.
 
-        Raise the errors of ListNodes and DeleteNode.
+        False for a caller who may not read nodes, who cannot have deleted it. Raise the errors of
+        GetNode.
         """
-        request = repository_pb2.ListNodesRequest(drive=drive, path_prefix=prefix, page_size=_PAGE)
-        page = await answered(
-            self._stub.ListNodes(request, timeout=_CALL_SECONDS, metadata=caller_metadata())
-        )
-        before = self._clock() - seconds
-        old = [
-            node.node_id
-            for node in page.nodes
-            if is_partial(node.metadata) and node.created_at.ToNanoseconds() / 1e9 < before
-        ]
-        for node_id in old:
-            await self.delete(node_id)
-        return len(old)
+        request = repository_pb2.GetNodeRequest(node_id=node_id)
+        try:
+            await answered(
+                self._stub.GetNode(request, timeout=_CALL_SECONDS, metadata=caller_metadata())
+            )
+        except NotFound:
+            return True
+        except PermissionDenied:
+            return False
+        return False
 
     async def delete(self, node_id: str) -> None:
         """Delete a node, unless it is deleted. Raise the errors of DeleteNode."""

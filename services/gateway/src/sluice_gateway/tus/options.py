@@ -25,7 +25,6 @@ class TusOptions:
         it counts before its checksum is known.
     max_bodies: received at a time by this process, each with two pieces in memory. A
         tenant has at most as many as stay free.
-    abandoned_seconds: age of the node of a partial upload that no request still uses.
     local_only: whether to serve callers without a token only, because the services behind would
         take the uploads of any other for theirs.
     complete_seconds: how long the last request of an upload waits for its node.
@@ -38,7 +37,6 @@ class TusOptions:
     max_bodies: int = 128
     complete_seconds: float = 5.0
     concatenate_seconds: float = 60.0
-    abandoned_seconds: float = 24 * 3600.0
     local_only: bool = False
     default_drive: str = "photos"
     """The drive that a gateway gives its users."""

@@ -66,7 +66,7 @@ class TusServer:
 
     async def head(self, principal: Principal, request: Request) -> Response:
         """Answer HEAD with the offset at which to continue."""
-        upload = await self.uploads.get(_upload_id(request))
+        upload = await self._existing(request)
         # The request with the last byte may have ended before it could complete the upload.
         upload = await self.reception.complete(upload, 0)
         answered = {"upload-length": str(upload.length), **_expiry(upload)}
@@ -83,7 +83,7 @@ class TusServer:
         headers = request.headers
         tus_headers.check_body_type(headers)
         offset = tus_headers.upload_offset(headers)
-        upload = await self.uploads.get(_upload_id(request))
+        upload = await self._existing(request)
         if upload.is_final:
             raise refusals.final_takes_no_bytes()
         if offset != upload.offset:
@@ -99,12 +99,23 @@ class TusServer:
 
     async def terminate(self, principal: Principal, request: Request) -> Response:
         """Answer DELETE: end the upload, or delete the file that it has become."""
-        upload = await self.uploads.get(_upload_id(request))
+        upload = await self._existing(request)
         if upload.is_stored:
             await self.nodes.delete(upload.node_id)
         else:
             await self.uploads.abort(upload.upload_id)
         return Response(status_code=204)
+
+    async def _existing(self, request: Request) -> Upload:
+        """Return the upload of a request.
+
+        Raise what `IntakeUploads.get` raises; UPLOAD_GONE too for one whose file was deleted. The
+        ledger knows it as completed, although a client could only start to upload it again.
+        """
+        upload = await self.uploads.get(_upload_id(request))
+        if upload.is_stored and await self.nodes.is_deleted(upload.node_id):
+            raise refusals.upload_gone("DELETED", "")
+        return upload
 
 
 _Handler = Callable[[Principal, Request], Awaitable[Response]]

@@ -10,12 +10,10 @@ from typing import Final
 from sluice_core.photos.ids import check_job_id
 from sluice_core.photos.model import Photo
 from sluice_core.photos.names import check_filename, photo_path
-from sluice_core.uploads.partial import CONCAT_KEY
+from sluice_core.uploads.partial import CONCAT_KEY, PARTIAL_FOLDER
 from sluice_gateway.tus import refusals
 from sluice_gateway.tus.headers import Concat
 
-PARTIAL_FOLDER: Final = ".tus"
-"""Folder of the nodes of partial uploads, which exist while they are put together."""
 UNNAMED: Final = "upload"
 
 

@@ -19,6 +19,7 @@ from sluice_repository.deps import RepositoryDeps
 from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.roles import audit_retention
 from sluice_repository.roles.cleanup import Cleaner
+from sluice_repository.roles.partials import AbandonedPartials
 from sluice_repository.work.due_items import PAGE, walk
 from sluice_repository.work.guard import guarded
 
@@ -48,6 +49,7 @@ class Sweeper:
     def __init__(self, deps: RepositoryDeps) -> None:
         self._deps = deps
         self._cleaner = Cleaner(deps)
+        self._partials = AbandonedPartials(deps)
         self._hint_offset = 0
         """Ready items that earlier passes hinted at and the next pass skips."""
 
@@ -120,7 +122,9 @@ class Sweeper:
 
     def _reconciliation(self) -> Kinds:
         """Return what grows with the nodes: one drive may take many seconds."""
-        return {} if self._deps.catalogue is None else {"reconciled": self._reconcile_usage}
+        if self._deps.catalogue is None:
+            return {}
+        return {"reconciled": self._reconcile_usage, "partials": self._partials.delete}
 
     def _retention(self) -> Kinds:
         """Return what grows with the audited calls: a shorter retention may make millions due."""

@@ -54,7 +54,9 @@ class SqlUploadJobs(SqlFamily):
     """The catalogue's family of upload jobs."""
 
     @transaction
-    async def create_job(self, connection: AsyncConnection, new: NewJob) -> JobWithPhotos:
+    async def create_job(
+        self, connection: AsyncConnection, new: NewJob, *, audit: AuditEntry | None = None
+    ) -> JobWithPhotos:
         job, made = _records_of(new, whole_micros(self._db.clock()))
         row = job_columns(job)
         if not await self._db.dialect.insert_if_absent(connection, upload_jobs, row):
@@ -73,6 +75,7 @@ class SqlUploadJobs(SqlFamily):
                 *(photo_entered(photo, trace_parent=trace) for photo in made),
             ],
         )
+        await append_entries(self._db, connection, audit)
         return JobWithPhotos(job, made, created=True)
 
     async def get_job(self, owner: Owner, job_id: str) -> UploadJob:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, bindparam, delete, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import Database, SqlFamily, transaction
 from sluice_backends.sql.schema import refresh_tokens, users
+from sluice_core.access.audit import AuditEntry
 from sluice_core.errors import NotFound
 from sluice_core.ports.refresh_tokens import Rotation, RotationState
 from sluice_core.ports.users import UserStatus
@@ -61,7 +64,13 @@ class SqlRefreshTokens(SqlFamily):
 
     @transaction
     async def begin_family(
-        self, connection: AsyncConnection, token_hash: bytes, user_id: str, expires_at: float
+        self,
+        connection: AsyncConnection,
+        token_hash: bytes,
+        user_id: str,
+        expires_at: float,
+        *,
+        audit: AuditEntry | None = None,
     ) -> None:
         # The lock excludes a concurrent revocation of all families, which would miss this one.
         if (await connection.execute(_LOCK_USER, {"p_user": user_id})).first() is None:
@@ -69,6 +78,7 @@ class SqlRefreshTokens(SqlFamily):
         now = await self._db.now(connection)
         root = _columns(token_hash, token_hash, user_id, now, expires_at)
         await connection.execute(_ADD, {**root, "family_expires_at": expires_at})
+        await append_entries(self._db, connection, audit)
 
     @transaction
     async def rotate_token(
@@ -77,6 +87,8 @@ class SqlRefreshTokens(SqlFamily):
         token_hash: bytes,
         next_hash: bytes,
         next_expires_at: float,
+        *,
+        audit_reuse: AuditEntry | None = None,
     ) -> Rotation:
         root = await _lock_family(connection, token_hash)
         if root is None:
@@ -90,6 +102,7 @@ class SqlRefreshTokens(SqlFamily):
             return Rotation(RotationState.REVOKED, user_id)
         if token.used_at is not None:
             await connection.execute(_REVOKE, {"p_root": root.token_hash, "p_now": now})
+            await append_entries(self._db, connection, _of_user(audit_reuse, user_id))
             return Rotation(RotationState.REUSED, user_id)
         if token.expires_at <= now:
             return Rotation(RotationState.EXPIRED, user_id)
@@ -102,15 +115,21 @@ class SqlRefreshTokens(SqlFamily):
         return Rotation(RotationState.ROTATED, user_id)
 
     @transaction
-    async def revoke_family(self, connection: AsyncConnection, token_hash: bytes) -> None:
+    async def revoke_family(
+        self, connection: AsyncConnection, token_hash: bytes, *, audit: AuditEntry | None = None
+    ) -> None:
         root = await _lock_family(connection, token_hash)
         if root is not None and root.revoked_at is None:
             now = await self._db.now(connection)
             await connection.execute(_REVOKE, {"p_root": root.token_hash, "p_now": now})
+            await append_entries(self._db, connection, _of_user(audit, root.user_id))
 
     @transaction
-    async def revoke_tokens_of(self, connection: AsyncConnection, user_id: str) -> None:
+    async def revoke_tokens_of(
+        self, connection: AsyncConnection, user_id: str, *, audit: AuditEntry | None = None
+    ) -> None:
         await revoke_families_of(self._db, connection, user_id)
+        await append_entries(self._db, connection, audit)
 
     @transaction
     async def purge_token_families(self, connection: AsyncConnection, limit: int) -> int:
@@ -127,6 +146,11 @@ async def revoke_families_of(database: Database, connection: AsyncConnection, us
     roots = (await connection.execute(_ROOTS_OF_USER, {"p_user": user_id})).scalars().all()
     for root in roots:
         await connection.execute(_REVOKE, {"p_root": root, "p_now": now})
+
+
+def _of_user(audit: AuditEntry | None, user_id: str) -> AuditEntry | None:
+    """Return the entry with the user, who is also the tenant."""
+    return None if audit is None else replace(audit, tenant=user_id, subject=user_id)
 
 
 async def _lock_family(connection: AsyncConnection, token_hash: bytes) -> Row[Any] | None:

@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sluice_backends.sql.audit import append_entries
 from sluice_backends.sql.database import SqlFamily, transaction
 from sluice_backends.sql.photos.refresh_tokens import revoke_families_of
 from sluice_backends.sql.schema import users
+from sluice_core.access.audit import AuditEntry
 from sluice_core.ports.users import User, UserStatus
 
 _BY_EMAIL = select(users).where(users.c.email == bindparam("p_email"))
@@ -46,22 +48,39 @@ class SqlUsers(SqlFamily):
 
     @transaction
     async def set_password_hash(
-        self, connection: AsyncConnection, user_id: str, password_hash: str
+        self,
+        connection: AsyncConnection,
+        user_id: str,
+        password_hash: str,
+        *,
+        audit: AuditEntry | None = None,
     ) -> bool:
         changes = {"password_hash": password_hash, "updated_at": self._db.clock()}
         result = await connection.execute(_CHANGE, {"p_user": user_id, **changes})
-        return result.rowcount == 1
+        if result.rowcount != 1:
+            return False
+        await revoke_families_of(self._db, connection, user_id)
+        await append_entries(self._db, connection, audit)
+        return True
 
     @transaction
     async def set_user_status(
-        self, connection: AsyncConnection, user_id: str, status: UserStatus
+        self,
+        connection: AsyncConnection,
+        user_id: str,
+        status: UserStatus,
+        *,
+        audit: AuditEntry | None = None,
     ) -> bool:
         changes = {"status": status.value, "updated_at": self._db.clock()}
         # Locks the user's row, so that a log-in either sees the status or is revoked with the rest.
         result = await connection.execute(_CHANGE, {"p_user": user_id, **changes})
+        if result.rowcount != 1:
+            return False
         if status is UserStatus.DISABLED:
             await revoke_families_of(self._db, connection, user_id)
-        return result.rowcount == 1
+        await append_entries(self._db, connection, audit)
+        return True
 
     async def _find(self, statement: Select[Any], parameters: dict[str, str]) -> User | None:
         async with self._db.read() as connection:
