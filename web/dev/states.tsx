@@ -43,6 +43,9 @@ function Account() {
   );
 }
 
+// Routes are those of the product: the page says that it is at one of them.
+history.replaceState(null, "", wanted.get("path") ?? "/");
+
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(

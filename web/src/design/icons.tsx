@@ -32,6 +32,7 @@ export {
   Info,
   Languages,
   ListChecks,
+  ListX,
   LoaderCircle,
   LogIn,
   LogOut,
