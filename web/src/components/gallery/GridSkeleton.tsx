@@ -2,7 +2,7 @@ import { useMemo } from "react";
 import { Skeleton } from "@/components/common/Skeleton";
 import { gridOptions } from "./gridOptions";
 import { layOut } from "./layout";
-import { useElementWidth } from "./useElementWidth";
+import { useElementSize } from "./useElementSize";
 import styles from "./PhotoGrid.module.css";
 
 /** Shapes of a usual roll: a skeleton that looks like what comes moves nothing when it comes. */
@@ -10,7 +10,7 @@ const RATIOS = [1.5, 0.67, 1.33, 1.5, 1, 1.78, 0.75, 1.5, 1.33, 0.67, 1.5, 1.5, 
 
 /** The place of the grid while its first page is on its way. */
 export function GridSkeleton() {
-  const [width, measure] = useElementWidth();
+  const [{ width }, measure] = useElementSize();
   const options = useMemo(() => gridOptions(width), [width]);
   const rows = useMemo(() => {
     if (width === 0) return [];

@@ -10,7 +10,7 @@ import { gridOptions } from "./gridOptions";
 import { layOut, type Row } from "./layout";
 import { PhotoTile } from "./PhotoTile";
 import type { Selection, SelectionAction } from "./selection";
-import { useElementWidth } from "./useElementWidth";
+import { useElementSize } from "./useElementSize";
 import { useGridFocus } from "./useGridFocus";
 import styles from "./PhotoGrid.module.css";
 
@@ -44,7 +44,7 @@ export interface PhotoGridProps {
 export function PhotoGrid(props: PhotoGridProps) {
   const { photos, sort, selection, isSelecting, dispatch, hrefOf, onOpen, hasMore, onMore, onBroken, ref } = props;
   const { t } = useTranslation();
-  const [width, measure] = useElementWidth();
+  const [{ width }, measure] = useElementSize();
   const grid = useRef<HTMLDivElement>(null);
   const [margin, setMargin] = useState(0);
   const [active, setActive] = useState<string | null>(null);

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Check, CircleAlert, Clock, CloudUpload, ImageOff, LoaderCircle, Ban } from "@/design/icons";
 import { classes } from "@/lib/classes";
 import type { PhotoSummaryView } from "@/lib/api/schema";
-import { reasonText } from "./reasons";
+import { photoReason } from "./reasons";
 import styles from "./PhotoTile.module.css";
 
 export interface PhotoTileProps {
@@ -135,7 +135,7 @@ function Placeholder({ photo, isSmall }: { readonly photo: PhotoSummaryView; rea
   const Icon = ICONS[photo.status];
   const isBad = photo.status === "FAILED" || (photo.status === "COMPLETED" && photo.reason !== null);
   const state = photo.status === "COMPLETED" ? t("gallery.noPreview") : t(`gallery.status.${photo.status}`);
-  const reason = isBad ? reasonText(t, photo.reason, photo.detail) : null;
+  const reason = isBad ? (photoReason(t, photo) ?? t("gallery.unknownReason")) : null;
   return (
     <span
       className={classes(styles["placeholder"], isBad && styles["bad"], isSmall && styles["small"])}

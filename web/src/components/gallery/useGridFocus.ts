@@ -38,7 +38,8 @@ export function useGridFocus(options: GridFocusOptions): GridFocus {
   useEffect(() => {
     if (wanted.current === null) return;
     const element = grid.current?.querySelector<HTMLElement>(`a[data-photo="${wanted.current}"]`);
-    if (!element) return;
+    // Behind an open photo nothing takes the focus; it comes when that has closed.
+    if (!element || element.closest("[inert]") !== null) return;
     wanted.current = null;
     element.focus({ preventScroll: true });
   });
