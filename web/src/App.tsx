@@ -3,7 +3,6 @@ import { useTranslation } from "react-i18next";
 import { Link, Route, Switch } from "wouter";
 import { EmptyState } from "@/components/common/EmptyState";
 import { Skeleton } from "@/components/common/Skeleton";
-import { Toasts } from "@/components/common/Toasts";
 import { AppShell } from "@/components/layout/AppShell";
 import { ErrorBoundary } from "@/components/layout/ErrorBoundary";
 import { LiveSummary } from "@/components/layout/LiveSummary";
@@ -15,7 +14,6 @@ import { UploadPage } from "@/pages/UploadPage";
 const GalleryPage = lazy(async () => ({
   default: (await import("@/pages/GalleryPage")).GalleryPage,
 }));
-const PhotoPage = lazy(async () => ({ default: (await import("@/pages/PhotoPage")).PhotoPage }));
 
 export interface AppProps {
   /** The menu of who is logged in. */
@@ -33,10 +31,10 @@ export function App({ account }: AppProps) {
               <Route path="/">
                 <UploadPage />
               </Route>
-              <Route path="/photos">
+              {/* One route: a photo opens over the grid, which stays as it is. */}
+              <Route path="/photos/:id?">
                 <GalleryPage />
               </Route>
-              <Route path="/photos/:id">{({ id }) => <PhotoPage id={id} />}</Route>
               <Route>
                 <NotFound />
               </Route>
@@ -47,7 +45,6 @@ export function App({ account }: AppProps) {
       <DropTarget />
       <UploadProgressPanel />
       <LiveSummary />
-      <Toasts />
     </>
   );
 }
