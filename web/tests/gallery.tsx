@@ -1,7 +1,7 @@
 /** Render the gallery's components with calls that a test answers. */
 import type { ReactElement } from "react";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { render, type RenderResult } from "@testing-library/react";
+import { configure, render, type RenderResult } from "@testing-library/react";
 import axe from "axe-core";
 import { vi } from "vitest";
 import { createDeletions } from "@/components/gallery/deletions";
@@ -31,6 +31,10 @@ export async function prepareGallery(): Promise<void> {
     new DOMRect(0, 100, WIDTH, 600),
   );
   vi.stubGlobal("innerHeight", 4000);
+  vi.stubGlobal("innerWidth", 1280);
+  // A machine that does other work as well needs longer than the second that is the default.
+  configure({ asyncUtilTimeout: 4_000 });
+  vi.setConfig({ testTimeout: 20_000 });
   vi.stubGlobal("scrollTo", vi.fn());
   HTMLElement.prototype.checkVisibility = () => true;
   HTMLDialogElement.prototype.showModal ??= function (this: HTMLDialogElement) {
