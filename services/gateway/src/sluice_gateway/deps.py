@@ -14,6 +14,7 @@ from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.panel.files import PanelFiles
 from sluice_gateway.tus.server import TusServer
 
 
@@ -22,8 +23,9 @@ class GatewayDeps:
     """Dependencies of the routes.
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
-    the process accepts work now. `photos`, `hub`, `tus`: None in a process without jobs and photos,
-    live updates, resumable uploads. `refusals`: takes refused callers for the audit log.
+    the process accepts work now. `photos`, `hub`, `tus`, `panel`: None in a process without jobs
+    and photos, live updates, resumable uploads, pages. `refusals`: takes refused callers for the
+    audit log.
     """
 
     authentication: Authentication
@@ -37,3 +39,4 @@ class GatewayDeps:
     hub: LiveHub | None = None
     tus: TusServer | None = None
     refusals: RefusalSink | None = None
+    panel: PanelFiles | None = None
