@@ -239,10 +239,8 @@ describe("after a reload", () => {
     databases += 1;
     const name = `uploads-${databases}`;
     const gateway = new FakeGateway(10);
-    const first = start(
-      { resume: openResumeStore(name), tab: tabOf("one"), owner: "ann" },
-      gateway,
-    );
+    const kept = openResumeStore(name);
+    const first = start({ resume: kept, tab: tabOf("one"), owner: "ann" }, gateway);
     await first.engine.start();
     let parts = 0;
     gateway.onPut = ({ signal }) =>
@@ -260,8 +258,11 @@ describe("after a reload", () => {
       expect(gateway.sentParts.length).toBe(4);
     });
     if (phase === "paused") first.engine.pauseAll();
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await vi.waitFor(async () => {
+      expect(await kept.all()).toMatchObject([{ digest: expect.any(String) as string }]);
+    });
     first.engine.stop();
+    await kept.settled();
     gateway.onPut = null;
     const store = openResumeStore(name);
     if (!keepsFiles) {
@@ -368,12 +369,13 @@ describe("after a reload", () => {
     const name = "uploads-order";
     const gateway = new FakeGateway(10);
     const names = Array.from({ length: 12 }, (_, index) => `${(index * 7) % 12}.jpg`);
-    const first = start({ resume: openResumeStore(name), tab: tabOf("one") }, gateway);
+    const kept = openResumeStore(name);
+    const first = start({ resume: kept, tab: tabOf("one") }, gateway);
     await first.engine.start();
     first.engine.pauseAll();
     first.add(...names.map((each) => fileOf(each)));
-    await new Promise((resolve) => setTimeout(resolve, 50));
     first.engine.stop();
+    await kept.settled();
     const second = start({ resume: openResumeStore(name), tab: tabOf("two") }, gateway);
     await second.engine.start();
     expect(second.items().map((item) => item.name)).toEqual(names);
