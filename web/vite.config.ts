@@ -45,5 +45,7 @@ export default defineConfig({
     include: ["src/**/*.test.{ts,tsx}"],
     setupFiles: ["tests/setup.ts"],
     restoreMocks: true,
+    // Pages in jsdom take seconds beside other work; tests wait for events, not for this.
+    testTimeout: 30_000,
   },
 });

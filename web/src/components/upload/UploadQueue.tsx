@@ -21,6 +21,7 @@ import { useTranslation } from "react-i18next";
 import { EmptyState } from "@/components/common/EmptyState";
 import { IconButton } from "@/components/common/IconButton";
 import { GripVertical, Images } from "@/design/icons";
+import { useDeferredGrowth } from "@/hooks/useDeferredGrowth";
 import { useUploadActions, useUploadItem, useUploadState } from "@/hooks/useUpload";
 import { classes } from "@/lib/classes";
 import { useFormat } from "@/lib/i18n/format";
@@ -37,7 +38,7 @@ const OVERSCAN = 8;
 /** All uploads in the order of the queue, which can be changed by pointer and by keyboard. */
 export function UploadQueue() {
   const { t } = useTranslation();
-  const order = useUploadState((state) => state.order);
+  const order = useDeferredGrowth(useUploadState((state) => state.order));
   return (
     <section className={styles["queue"]} aria-labelledby="queue-title">
       <QueueHeader />

@@ -1,5 +1,6 @@
 import { memo, useCallback, useRef } from "react";
 import { defaultRangeExtractor, useVirtualizer, type Range } from "@tanstack/react-virtual";
+import { useDeferredGrowth } from "@/hooks/useDeferredGrowth";
 import { UploadRow } from "./UploadRow";
 import styles from "./VirtualUploadList.module.css";
 
@@ -14,8 +15,9 @@ const ROW_HEIGHT = 80;
 /** A list of any length in its own scroller, of which only the visible rows are in the page. */
 export const VirtualUploadList = memo(function VirtualUploadList({
   label,
-  ids,
+  ids: wanted,
 }: VirtualUploadListProps) {
+  const ids = useDeferredGrowth(wanted);
   const scroller = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLUListElement>(null);
   // The row with the focus stays in the page when it is scrolled away: the focus would be lost.
