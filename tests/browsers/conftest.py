@@ -1,0 +1,44 @@
+"""Fixtures of the tests in browsers: browsers, sites, photos on disk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from browsers.support.engines import Engine, Opened, open_browser
+from browsers.support.photo_files import PhotoFiles
+from browsers.support.site import Site, running_site
+from tools.backends.browsers import described
+
+
+def pytest_report_header() -> str:
+    """Return the versions of the browsers."""
+    return f"browsers: {described()}"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoFiles:
+    """Return the maker of photos on disk."""
+    return PhotoFiles.made_in(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Opened]:
+    async with open_browser(Engine.CHROMIUM) as opened:
+        yield opened
+
+
+@pytest.fixture(params=list(Engine))
+async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
+    """Provide each browser that Playwright drives."""
+    async with open_browser(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """Provide a server on the embedded backends, behind proxies."""
+    async with running_site(tmp_path) as running:
+        yield running

@@ -1,0 +1,127 @@
+"""A person at a page: where things are, by role and accessible name, and what they do with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.async_api import BrowserContext, Locator, Page, expect
+
+from browsers.support.engines import Opened, View
+from browsers.support.observed import Observed, observe
+from browsers.support.panel import Panel
+from browsers.support.site import Account, Site
+from browsers.support.texts import text
+
+PAGE_MS: Final = 30_000.0
+# Without the picker of Chromium alone, pages use the input that Playwright can fill in.
+_NO_PICKER: Final = "delete window.showOpenFilePicker; delete window.showDirectoryPicker;"
+
+
+@dataclass
+class Visitor:
+    """A tab of a profile."""
+
+    site: Site
+    context: BrowserContext
+    page: Page
+    observed: Observed
+    language: str = "en"
+
+    @property
+    def panel(self) -> Panel:
+        return Panel(self.page, self.language)
+
+    def text(self, key: str, **values: object) -> str:
+        return text(key, self.language, **values)
+
+    async def open(self, path: str = "/") -> None:
+        await self.page.goto(self.site.url + path)
+
+    async def log_in(self, account: Account | None = None, path: str = "/") -> None:
+        """Log in with email and password, and wait for the page behind it."""
+        who = account or self.site.account
+        await self.open(path)
+        await self.page.get_by_label(self.text("logIn.email")).fill(who.email)
+        await self.page.get_by_label(self.text("logIn.password"), exact=True).fill(who.password)
+        await self.page.get_by_role("button", name=self.text("logIn.submit"), exact=True).click()
+        await self.wait_until_in()
+
+    async def wait_until_in(self) -> None:
+        """Wait for the navigation that only somebody logged in sees."""
+        await expect(
+            self.page.get_by_role("button", name=re.compile(self.text("account.label")))
+        ).to_be_visible(timeout=PAGE_MS)
+
+    async def log_out(self) -> None:
+        await self.page.get_by_role("button", name=re.compile(self.text("account.label"))).click()
+        await self.page.get_by_role("menuitem", name=self.text("account.logOut")).click()
+
+    async def expect_logged_out(self) -> None:
+        """Wait for the form of the log-in page."""
+        await expect(self.page.get_by_label(self.text("logIn.email"))).to_be_visible(
+            timeout=PAGE_MS
+        )
+
+    async def go_to(self, key: str) -> None:
+        """Follow a link of the navigation: `upload` or `gallery`."""
+        navigation = self.page.get_by_role("navigation", name=self.text("nav.label"))
+        await navigation.get_by_role("link", name=self.text(f"nav.{key}")).click()
+
+    async def choose(self, files: Sequence[Path], button: str = "drop.chooseFiles") -> None:
+        """Choose files as with the dialog of the system."""
+        async with self.page.expect_file_chooser() as chosen:
+            await self.page.get_by_role("button", name=self.text(button), exact=True).click()
+        await (await chosen.value).set_files([str(file) for file in files], timeout=120_000)
+
+    async def drop(self, files: Sequence[Path]) -> None:
+        """Drop files from the desktop on the page. Chromium only."""
+        session = await self.context.new_cdp_session(self.page)
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            await session.send(
+                "Input.dispatchDragEvent", {"type": kind, "x": 500, "y": 400, "data": data}
+            )
+        await session.detach()
+
+    async def set_concurrency(self, uploads: int) -> None:
+        """Set the number of uploads at once."""
+        field = self.page.get_by_label(self.text("uploadPage.concurrency"))
+        await field.fill(str(uploads))
+        await field.press("Tab")
+
+    def toast(self, words: str | re.Pattern[str]) -> Locator:
+        region = self.page.get_by_role("region", name=self.text("toasts.region"))
+        return region.get_by_text(words)
+
+    async def close(self) -> None:
+        await self.context.close()
+
+
+@asynccontextmanager
+async def visit(
+    site: Site,
+    opened: Opened,
+    view: View | None = None,
+    *,
+    with_picker: bool = False,
+    **options: Any,
+) -> AsyncIterator[Visitor]:
+    """Open a profile of its own with an empty page; nobody is logged in.
+
+    Args:
+        with_picker: leaves the pages `showOpenFilePicker`.
+    """
+    context = await opened.context(view, **options)
+    try:
+        observed = await observe(context)
+        if not with_picker:
+            await context.add_init_script(_NO_PICKER)
+        language = (view or View()).language.split("-")[0]
+        yield Visitor(site, context, await context.new_page(), observed, language)
+    finally:
+        await context.close()
