@@ -62,12 +62,12 @@ async def test_page_is_smooth_while_100_photos_upload(
         await visitor.log_in()
         async with measured_frames(chromium.browser, visitor.page) as idle:
             await pause(visitor.page, IDLE_SECONDS)
-        async with asking(site) as answers:
-            async with measured_frames(chromium.browser, visitor.page) as busy:
-                await visitor.choose(files)
-                begun = time.monotonic()
-                await visitor.panel.expect_completed(PHOTOS, timeout=ALL_MS)
-                seconds = time.monotonic() - begun
+        measuring = measured_frames(chromium.browser, visitor.page)
+        async with asking(site) as answers, measuring as busy:
+            await visitor.choose(files)
+            begun = time.monotonic()
+            await visitor.panel.expect_completed(PHOTOS, longest_ms=ALL_MS)
+            seconds = time.monotonic() - begun
         statuses = await site.photo_statuses()
         await visitor.observed.assert_silent(visitor.page)
     megabytes = sum(file.stat().st_size for file in files) / 1e6
@@ -115,7 +115,7 @@ async def test_heap_stays_small_over_1000_photos(
         for batch in ("first", "second"):
             files = await asyncio.to_thread(photos.thumbs, BATCH, batch)
             await visitor.choose(files)
-            await visitor.panel.expect_completed(BATCH, timeout=ALL_MS)
+            await visitor.panel.expect_completed(BATCH, longest_ms=ALL_MS)
             with_list = await heap_bytes(visitor.page)
             await visitor.panel.choose_from_menu("clear")
             sizes.append((with_list, await heap_bytes(visitor.page)))

@@ -26,7 +26,10 @@ _WORK: Final = frozenset(
 _COUNT_FRAMES: Final = """
 () => {
   window.frameTimes = [];
-  const note = (time) => { window.frameTimes.push(time); window.frameLoop = requestAnimationFrame(note); };
+  const note = (time) => {
+    window.frameTimes.push(time);
+    window.frameLoop = requestAnimationFrame(note);
+  };
   window.frameLoop = requestAnimationFrame(note);
 }
 """
@@ -66,7 +69,8 @@ class Frames:
         return (
             f"{len(self.work)} frames, {self.per_second:.1f} a second, "
             f"longest gap {self.longest_gap:.0f} ms; work mean {statistics.mean(self.work):.2f} "
-            f"p95 {self.work_at(0.95):.2f} p99 {self.work_at(0.99):.2f} max {self.work_at(1):.1f} ms"
+            f"p95 {self.work_at(0.95):.2f} p99 {self.work_at(0.99):.2f} "
+            f"max {self.work_at(1):.1f} ms"
         )
 
 

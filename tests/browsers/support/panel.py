@@ -52,14 +52,14 @@ class Panel:
         digits = re.sub(r"\D", "", await self.tab(tab).inner_text())
         return int(digits or 0)
 
-    async def expect_count(self, tab: str, count: int, *, timeout: float = END_MS) -> None:
+    async def expect_count(self, tab: str, count: int, *, longest_ms: float = END_MS) -> None:
         """Wait until a tab shows this number."""
         shown = rf"\b{count:,}\b" if count else r"^\D*0?\D*$"
-        await expect(self.tab(tab)).to_have_text(re.compile(shown), timeout=timeout)
+        await expect(self.tab(tab)).to_have_text(re.compile(shown), timeout=longest_ms)
 
-    async def expect_completed(self, count: int, *, timeout: float = END_MS) -> None:
+    async def expect_completed(self, count: int, *, longest_ms: float = END_MS) -> None:
         """Wait until this many are completed and no upload is active."""
-        await self.expect_count("completed", count, timeout=timeout)
+        await self.expect_count("completed", count, longest_ms=longest_ms)
         await self.expect_count("active", 0)
 
     async def expect_live(self, key: str) -> None:
