@@ -252,3 +252,40 @@ async def test_tokens_of_another_issuer_are_accepted(
                 reply = await gateway.post(f"/api/auth/{path}", ANN)
                 assert (reply.status, reply.reason) == (501, "ACCOUNTS_DISABLED")
             assert (await gateway.get("/.well-known/jwks.json")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "origins"),
+    [
+        (
+            {
+                "PUBLIC_ENDPOINT_URL": "https://Photos.example.org:443/s3",
+                "ENDPOINT_URL": "http://minio:9000",
+            },
+            ("https://photos.example.org",),
+        ),
+        (
+            {"ENDPOINT_URL": "http://minio:9000", "PUBLIC_ENDPOINT_URL": "http://127.0.0.1:9000"},
+            ("http://127.0.0.1:9000",),
+        ),
+        ({"ENDPOINT_URL": "http://minio:9000"}, ("http://minio:9000",)),
+        (
+            {"ENDPOINT_URL": "https://store.example", "PATH_STYLE": "false"},
+            ("https://pictures.store.example",),
+        ),
+        ({"REGION": "eu-central-1"}, ("https://pictures.s3.eu-central-1.amazonaws.com",)),
+        ({"REGION": "cn-north-1"}, ("https://pictures.s3.cn-north-1.amazonaws.com.cn",)),
+    ],
+)
+def test_pages_may_use_the_store_of_signed_urls(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], origins: tuple[str, ...]
+) -> None:
+    """Without a setting of its own: the policy would block every upload."""
+    monkeypatch.setenv("SLUICE_OBJECTS", "s3")
+    monkeypatch.setenv("SLUICE_BUCKET", "pictures")
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SLUICE_S3__{name}", value)
+    assert gateway_options(load_settings(), HERE).object_origins == origins
+    monkeypatch.setenv("SLUICE_GATEWAY__OBJECT_ORIGINS", f"https://cdn.example,{origins[0]}")
+    both = ("https://cdn.example", *origins)
+    assert gateway_options(load_settings(), HERE).object_origins == both

@@ -29,6 +29,7 @@ from sluice_gateway.http.security_headers import SecurityHeaders
 from sluice_gateway.jobs.progress import progress_route
 from sluice_gateway.jobs.routes import job_routes
 from sluice_gateway.live.routes import live_routes
+from sluice_gateway.panel.routes import panel_routes
 from sluice_gateway.photos.routes import photo_routes
 from sluice_gateway.tus.routes import streams_body, tus_routes
 
@@ -98,6 +99,8 @@ def _routes(deps: GatewayDeps) -> ASGIApp:
     async def openapi() -> dict[str, Any]:
         return openapi_document(app)
 
+    if deps.panel is not None:
+        app.router.routes.extend(panel_routes(deps.panel))
     included = [route for router in routers for route in router.routes]
     methods = Methods([*included, *app.router.routes])
     _answer_errors(app, methods)

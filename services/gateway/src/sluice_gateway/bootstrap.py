@@ -46,6 +46,7 @@ from sluice_gateway.live.progress import ProgressBatches
 from sluice_gateway.live.sessions import Sessions as LiveSessions
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.panel.files import bundled_files
 from sluice_gateway.projection.topics import CatalogueTopics
 from sluice_gateway.settings import keys_file, photo_options, pressure_limits, rotation_policy
 from sluice_gateway.tus.headers import PREFIX
@@ -80,6 +81,8 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        if hooks is not None:
+            await asyncio.to_thread(bundled_files)  # reads and compresses
         catalogue = backends.catalogue
         await enter(purging(catalogue.purge_token_families, catalogue.purge_requests))
         buckets = await enter(open_rate_buckets(settings, metrics.registry))
@@ -177,7 +180,14 @@ def _deps(
         metrics.live,
     )
     return GatewayDeps(
-        Authentication(authenticator), metrics, options, is_ready, photos=photos, hub=hub
+        Authentication(authenticator),
+        metrics,
+        options,
+        is_ready,
+        photos=photos,
+        hub=hub,
+        # Pages show photos: a gateway that only issues tokens has none.
+        panel=None if photos is None else bundled_files(),
     )
 
 

@@ -13,6 +13,7 @@ from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_gateway.options import GatewayOptions
+from sluice_gateway.panel.files import PanelFiles
 from sluice_gateway.tus.server import TusServer
 
 
@@ -21,8 +22,8 @@ class GatewayDeps:
     """Dependencies of the routes.
 
     `accounts`, `keys` and `terms` are None where another issuer has the users. `is_ready`: whether
-    the process accepts work now. `photos`, `hub`, `tus`: None in a process without jobs and photos,
-    live updates, resumable uploads.
+    the process accepts work now. `photos`, `hub`, `tus`, `panel`: None in a process without jobs
+    and photos, live updates, resumable uploads, pages.
     """
 
     authentication: Authentication
@@ -35,3 +36,4 @@ class GatewayDeps:
     photos: PhotoServices | None = None
     hub: LiveHub | None = None
     tus: TusServer | None = None
+    panel: PanelFiles | None = None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sluice_backends.s3.addressing import signed_urls_origin
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
 from sluice_common.settings.security import AuthMode
 from sluice_core.addresses import Address
+from sluice_core.combinations import Objects
 from sluice_gateway.auth.guess_limits import GuessRates
 from sluice_gateway.auth.signing_keys import Algorithm, RotationPolicy
 from sluice_gateway.http.connections import Connections
+from sluice_gateway.http.origins import normalized_origin
 from sluice_gateway.http.server import HttpOptions
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.pressure import PressureLimits
@@ -46,7 +49,7 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         is_https=issuer.startswith("https://"),
         origins=gateway.origins,
         own_origins=_own_origins(issuer, address),
-        object_origins=gateway.object_origins,
+        object_origins=_object_origins(settings),
         trusted_proxies=gateway.trusted_proxies,
         connections_per_address=gateway.connections_per_address,
         access_token_seconds=gateway.access_token_seconds,
@@ -83,6 +86,15 @@ def _own_origins(issuer: str, address: Address) -> tuple[str, ...]:
         return (issuer,)
     scheme = issuer.partition(":")[0]
     return tuple(dict.fromkeys((issuer, f"{scheme}://localhost:{address.port}")))
+
+
+def _object_origins(settings: SluiceSettings) -> tuple[str, ...]:
+    """Return the origins to which pages send photos: those set, and that of signed URLs of S3."""
+    named = settings.gateway.object_origins
+    if settings.objects is not Objects.S3:
+        return named
+    own = normalized_origin(signed_urls_origin(settings.s3.to_options(), settings.bucket))
+    return named if own is None else tuple(dict.fromkeys((*named, own)))
 
 
 def sweep_options(settings: SluiceSettings) -> SweepOptions:

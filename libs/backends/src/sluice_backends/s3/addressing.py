@@ -7,6 +7,7 @@ import re
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from sluice_backends.s3.options import S3Options
 from sluice_backends.s3.sigv4 import Target
 from sluice_core.errors import InvalidArgument
 from sluice_core.uploads.model import ObjectRef
@@ -62,6 +63,21 @@ class Addressing:
             return False
         labels = bucket.split(".") if self._scheme == "http" else [bucket]
         return all(_HOST_LABEL.fullmatch(label) for label in labels)
+
+
+def signed_urls_origin(options: S3Options, bucket: str) -> str:
+    """Return the origin of the presigned URLs of a bucket, without opening a client.
+
+    Raise `InvalidArgument` BAD_BUCKET.
+    """
+    domain = "amazonaws.com.cn" if options.region.startswith("cn-") else "amazonaws.com"
+    endpoint = (
+        options.public_endpoint_url
+        or options.endpoint_url
+        or f"https://s3.{options.region}.{domain}"
+    )
+    addressing = Addressing(endpoint, path_style=options.addressing_style == "path")
+    return addressing.target(ObjectRef(bucket, "")).origin
 
 
 def _is_ip_address(hostname: str) -> bool:

@@ -15,6 +15,8 @@ _ALWAYS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+_PAGE_TYPES: Final = (b"text/html", b"text/javascript")
+"""A script may run as a worker, which has the policy of its own answer."""
 _STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -61,8 +63,8 @@ class SecurityHeaders:
     def _completed(self, given: object) -> list[tuple[bytes, bytes]]:
         headers: list[tuple[bytes, bytes]] = list(given)  # type: ignore[call-overload]
         named = {name.lower(): value for name, value in headers}
-        is_page = named.get(b"content-type", b"").startswith(b"text/html")
-        policy = self._of_pages if is_page else _API_POLICY.encode("ascii")
+        is_of_page = named.get(b"content-type", b"").startswith(_PAGE_TYPES)
+        policy = self._of_pages if is_of_page else _API_POLICY.encode("ascii")
         wanted = (
             *self._added,
             (b"content-security-policy", policy),

@@ -1,0 +1,1 @@
+"""The pages of the upload panel and gallery, built from `web/`."""
