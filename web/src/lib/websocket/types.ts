@@ -2,20 +2,10 @@
 import type { LiveTransport } from "@/stores/uploadTypes";
 
 export type PhotoStatus =
-  | "QUEUED"
-  | "UPLOADING"
-  | "PROCESSING"
-  | "COMPLETED"
-  | "FAILED"
-  | "CANCELLED";
+  "QUEUED" | "UPLOADING" | "PROCESSING" | "COMPLETED" | "FAILED" | "CANCELLED";
 
 export type JobStatus =
-  | "QUEUED"
-  | "IN_PROGRESS"
-  | "COMPLETED"
-  | "COMPLETED_WITH_ERRORS"
-  | "FAILED"
-  | "CANCELLED";
+  "QUEUED" | "IN_PROGRESS" | "COMPLETED" | "COMPLETED_WITH_ERRORS" | "FAILED" | "CANCELLED";
 
 /** The whole state of a photo, or of the job itself where `photoId` is null. */
 export interface ProgressUpdate {

@@ -1,0 +1,69 @@
+/** Photos up to 5 MiB: one PUT, then `finalize`, which saves waiting for the store's notification. */
+import { ApiError } from "@/lib/api/errors";
+import { type RepeatOptions, repeated } from "@/lib/api/repeat";
+import { type UploadCalls, type UploadItemView, newKey } from "@/lib/api/upload";
+import { type RepeatedPut, isUsable, putRepeatedly } from "./repeatedPut";
+
+/** How a photo is sent, as the gateway said it. */
+export interface Ticket {
+  readonly item: UploadItemView;
+  /** Milliseconds since 1970. */
+  readonly signedAt: number;
+}
+
+export interface SingleUpload {
+  readonly calls: UploadCalls;
+  readonly photoId: string;
+  readonly file: Blob;
+  /** Null after a reload: another URL is asked for. */
+  readonly ticket: Ticket | null;
+  readonly signal: AbortSignal;
+  readonly onProgress: (bytesSent: number) => void;
+  readonly repeat?: RepeatOptions;
+  readonly put?: RepeatedPut["put"];
+  readonly now?: () => number;
+}
+
+/** How often a photo is sent that the store then does not have. */
+const SENDINGS = 3;
+
+/**
+ * Resolves when the photo has arrived.
+ *
+ * @throws `StoreError`; `ApiError` such as PHOTO_UPLOADED, PHOTO_ENDED, PHOTO_NOT_FOUND;
+ * `NetworkError`; `AbortError` of the signal.
+ */
+export async function sendSingle(upload: SingleUpload): Promise<void> {
+  const { calls, photoId, file, signal, onProgress, now = Date.now } = upload;
+  const again: RepeatOptions = { ...upload.repeat, signal };
+  let ticket = upload.ticket;
+  const urlOf = async (mustRenew: boolean) => {
+    if (mustRenew || ticket === null || !isUsable(ticket.item.expiresAt, ticket.signedAt, now())) {
+      const signedAt = now();
+      ticket = { item: await repeated(() => calls.renew(photoId, signal), again), signedAt };
+    }
+    const { presignedUrl, headers } = ticket.item;
+    // The size decides, and the gateway knows it: it would be a defect.
+    if (presignedUrl === null) throw new ApiError(409, "NOT_SINGLE", "It has no URL.", null);
+    return { url: presignedUrl, headers };
+  };
+  for (let sendings = 1; ; sendings += 1) {
+    await putRepeatedly({
+      body: file,
+      signal,
+      urlOf,
+      onProgress,
+      ...(upload.put === undefined ? {} : { put: upload.put }),
+      ...(again.pause === undefined ? {} : { pause: again.pause }),
+    });
+    onProgress(file.size);
+    const key = newKey();
+    try {
+      await repeated(() => calls.finalize(photoId, null, key, signal), again);
+      return;
+    } catch (error) {
+      const isMissing = error instanceof ApiError && error.reason === "OBJECT_MISSING";
+      if (!isMissing || sendings >= SENDINGS) throw error;
+    }
+  }
+}
