@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from browsers.support.engines import Opened
 from browsers.support.photo_files import PhotoFiles
-from browsers.support.site import Site
+from browsers.support.site import Site, replicated_site
 from browsers.support.visitor import Visitor, visit
 from support.network_faults import Faults
 from support.waiting import metric, until
@@ -108,3 +109,23 @@ async def test_offline_browser_waits_and_goes_on(
         await visitor.panel.expect_count("failed", 0)
         await visitor.context.set_offline(False)
         await assert_all_complete(site, visitor)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_uploads_go_on_at_another_replica(
+    chromium: Opened, photos: PhotoFiles, tmp_path: Path
+) -> None:
+    """Two servers on Redis, MySQL, S3 and Kafka; one is stopped while photos are sent."""
+    async with (
+        replicated_site(tmp_path) as (site, second),
+        visit(site, chromium) as visitor,
+    ):
+        await visitor.log_in()
+        await visitor.choose([*photos.camera(8, "camera"), *photos.thumbs(PHOTOS - 8)])
+        await until(lambda: visitor.panel.count("completed"), what="one photo is completed")
+        assert await asyncio.to_thread(second.stop) == 0
+        took = await seconds_until_live(site)
+        print(f"\nlive {took:.1f} s after the end of a replica")  # noqa: T201
+        await assert_all_complete(site, visitor)
+    assert took < LIVE_SECONDS

@@ -27,7 +27,7 @@ class Panel:
 
     def tab(self, name: str) -> Locator:
         """Return one of `TABS`; its name ends with the number of its uploads."""
-        named = re.compile(rf"^{re.escape(self._text(f'panel.{name}'))}\b")
+        named = re.compile(rf"^{re.escape(self._text(f'panel.{name}'))}(\W|\d|$)")
         return self.root.get_by_role("tab", name=named)
 
     def button(self, key: str) -> Locator:
@@ -54,7 +54,7 @@ class Panel:
 
     async def expect_count(self, tab: str, count: int, *, longest_ms: float = END_MS) -> None:
         """Wait until a tab shows this number."""
-        shown = rf"\b{count:,}\b" if count else r"^\D*0?\D*$"
+        shown = rf"(^|\D){count:,}(\D|$)" if count else r"^\D*0?\D*$"
         await expect(self.tab(tab)).to_have_text(re.compile(shown), timeout=longest_ms)
 
     async def expect_completed(self, count: int, *, longest_ms: float = END_MS) -> None:

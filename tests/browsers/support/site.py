@@ -12,10 +12,13 @@ from typing import Any, Final
 
 import aiohttp
 
-from support.deployments import Embedded
+from sluice_backends.s3.client import open_client
+from support import s3_server
+from support.deployments import Embedded, Services
 from support.http_faults import HttpFaults
 from support.keyed_server import own_keys
 from support.proxy import FaultProxy
+from support.round_robin import round_robin
 from support.server import StandaloneServer
 from support.shared_services import end_to_end_deployment
 
@@ -142,6 +145,8 @@ async def running_site(
         if kind == Embedded.name:
             objects = await enter(FaultProxy("127.0.0.1", 0, http=object_faults))
             found["SLUICE_GATEWAY__OBJECTS_URL"] = f"http://{objects.address}"
+        if isinstance(backends, Services):
+            await allow_pages(backends.bucket, url)
         server = backends.server({**found, **(settings or {})})
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
@@ -152,6 +157,42 @@ async def running_site(
         site = Site(server, gateway, objects, gateway_faults, object_faults, http)
         await site.register()
         yield site
+
+
+@asynccontextmanager
+async def replicated_site(folder: Path) -> AsyncIterator[tuple[Site, StandaloneServer]]:
+    """Run two servers on shared services behind a balancer; yield the site, and the second one."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        balancer = await enter(round_robin())
+        gateway = await enter(FaultProxy(*_endpoint(balancer.address)))
+        url = f"http://{gateway.address}"
+        backends = stack.enter_context(end_to_end_deployment(Services.name, folder))
+        assert isinstance(backends, Services)
+        await allow_pages(backends.bucket, url)
+        keys = {"SLUICE_GATEWAY__KEYS_FILE": str(folder / "keys.json")}
+        settings = {**backends.settings, **NO_LIMITS, **own_keys(url), **keys}
+        servers = [StandaloneServer(folder / name, settings) for name in ("first", "second")]
+        for server in servers:  # the first one makes the tables and the keys
+            stack.callback(server.close)
+            await asyncio.to_thread(server.start)
+        balancer.servers = [server.gateway_address for server in servers]
+        http = await enter(aiohttp.ClientSession())
+        site = Site(servers[0], gateway, None, HttpFaults(), HttpFaults(), http)
+        await site.register()
+        yield site, servers[1]
+
+
+async def allow_pages(bucket: str, origin: str) -> None:
+    """Let pages of this origin use the bucket, as docs/gateway.md asks for."""
+    rule = {
+        "AllowedOrigins": [origin],
+        "AllowedMethods": ["GET", "PUT", "HEAD"],
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag"],
+    }
+    async with open_client(s3_server.s3_account().options()) as client:
+        await client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -12,10 +12,11 @@ from typing import Any, Final
 from playwright.async_api import BrowserContext, Locator, Page, expect
 
 from browsers.support.engines import Opened, View
+from browsers.support.gallery import Gallery
 from browsers.support.observed import Observed, observe
 from browsers.support.panel import Panel
 from browsers.support.site import Account, Site
-from browsers.support.texts import text
+from browsers.support.texts import pattern, text
 
 PAGE_MS: Final = 30_000.0
 # Without the picker of Chromium alone, pages use the input that Playwright can fill in.
@@ -36,6 +37,10 @@ class Visitor:
     def panel(self) -> Panel:
         return Panel(self.page, self.language)
 
+    @property
+    def gallery(self) -> Gallery:
+        return Gallery(self.page, self.language)
+
     def text(self, key: str, **values: object) -> str:
         return text(key, self.language, **values)
 
@@ -46,26 +51,24 @@ class Visitor:
         """Log in with email and password, and wait for the page behind it."""
         who = account or self.site.account
         await self.open(path)
-        await self.page.get_by_label(self.text("logIn.email")).fill(who.email)
-        await self.page.get_by_label(self.text("logIn.password"), exact=True).fill(who.password)
-        await self.page.get_by_role("button", name=self.text("logIn.submit"), exact=True).click()
+        await self.page.get_by_label(self.text("auth.email")).fill(who.email)
+        await self.page.get_by_label(self.text("auth.password"), exact=True).fill(who.password)
+        await self.page.get_by_role(
+            "button", name=self.text("auth.submitLogIn"), exact=True
+        ).click()
         await self.wait_until_in()
 
     async def wait_until_in(self) -> None:
         """Wait for the navigation that only somebody logged in sees."""
-        await expect(
-            self.page.get_by_role("button", name=re.compile(self.text("account.label")))
-        ).to_be_visible(timeout=PAGE_MS)
+        await expect(self._account()).to_be_visible(timeout=PAGE_MS)
 
     async def log_out(self) -> None:
-        await self.page.get_by_role("button", name=re.compile(self.text("account.label"))).click()
-        await self.page.get_by_role("menuitem", name=self.text("account.logOut")).click()
+        await self._account().click()
+        await self.page.get_by_role("menuitem", name=self.text("auth.logOut")).click()
 
     async def expect_logged_out(self) -> None:
         """Wait for the form of the log-in page."""
-        await expect(self.page.get_by_label(self.text("logIn.email"))).to_be_visible(
-            timeout=PAGE_MS
-        )
+        await expect(self.page.get_by_label(self.text("auth.email"))).to_be_visible(timeout=PAGE_MS)
 
     async def go_to(self, key: str) -> None:
         """Follow a link of the navigation: `upload` or `gallery`."""
@@ -98,8 +101,8 @@ class Visitor:
         region = self.page.get_by_role("region", name=self.text("toasts.region"))
         return region.get_by_text(words)
 
-    async def close(self) -> None:
-        await self.context.close()
+    def _account(self) -> Locator:
+        return self.page.get_by_role("button", name=pattern("auth.accountMenu", self.language))
 
 
 @asynccontextmanager

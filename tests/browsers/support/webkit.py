@@ -60,6 +60,17 @@ class WebKitPage:
             f"the page does not show {text!r}",
         )
 
+    def wait_for_images(self, selector: str, count: int) -> None:
+        """Wait until this many pictures are loaded."""
+        loaded = (
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".filter((one) => one.complete && one.naturalWidth > 0).length"
+        )
+        WebDriverWait(self.driver, WAIT_SECONDS, 0.1).until(
+            lambda driver: driver.execute_script(loaded, selector) == count,
+            f"there are not {count} pictures",
+        )
+
 
 @contextmanager
 def webkit_page() -> Iterator[WebKitPage]:
