@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import FloatRect, Page, expect
 
 from browsers.support.engines import Opened, View
 from browsers.support.photo_files import PhotoFiles
@@ -154,8 +154,8 @@ async def test_panel_moves_by_keyboard_and_stays(
         assert await box(visitor) == corner
 
 
-async def box(visitor: Visitor) -> dict[str, float]:
+async def box(visitor: Visitor) -> FloatRect:
     """Return where the panel is."""
     found = await visitor.panel.root.bounding_box()
     assert found is not None
-    return dict(found)
+    return found

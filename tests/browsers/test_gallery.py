@@ -12,7 +12,7 @@ from browsers.support.engines import Opened
 from browsers.support.photo_files import PhotoFiles
 from browsers.support.site import Site
 from browsers.support.visitor import Visitor, visit
-from support.pictures import exif, photo
+from support.pictures import as_stored, exif, quadrants, saved
 from support.waiting import until
 
 PHOTOS = 6
@@ -20,7 +20,7 @@ PHOTOS = 6
 
 def exif_photo(photos: PhotoFiles, name: str = "contax.jpg") -> Path:
     """Return a photo with every detail that a camera notes, its place as well."""
-    return photos.written(name, photo(640, 480, exif=exif()))
+    return photos.written(name, saved(as_stored(quadrants(), 6), "JPEG", quality=92, exif=exif(6)))
 
 
 async def with_photos(visitor: Visitor, files: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ from support.deployments import Embedded, Services
 from support.http_faults import HttpFaults
 from support.keyed_server import own_keys
 from support.proxy import FaultProxy
+from support.redis_server import free_port
 from support.round_robin import round_robin
 from support.server import StandaloneServer
 from support.shared_services import end_to_end_deployment
@@ -148,9 +149,11 @@ async def running_site(
         if isinstance(backends, Services):
             await allow_pages(backends.bucket, url)
         server = backends.server({**found, **(settings or {})})
+        # Known beforehand: the server asks itself for its keys, at its public address.
+        server.gateway_address = f"127.0.0.1:{free_port()}"
+        gateway.upstream = _endpoint(server.gateway_address)
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
-        gateway.upstream = _endpoint(server.gateway_address)
         if objects is not None:
             objects.upstream = _endpoint(server.objects_address)
         http = await enter(aiohttp.ClientSession())
@@ -173,10 +176,12 @@ async def replicated_site(folder: Path) -> AsyncIterator[tuple[Site, StandaloneS
         keys = {"SLUICE_GATEWAY__KEYS_FILE": str(folder / "keys.json")}
         settings = {**backends.settings, **NO_LIMITS, **own_keys(url), **keys}
         servers = [StandaloneServer(folder / name, settings) for name in ("first", "second")]
+        for server in servers:
+            server.gateway_address = f"127.0.0.1:{free_port()}"
+        balancer.servers = [server.gateway_address for server in servers]
         for server in servers:  # the first one makes the tables and the keys
             stack.callback(server.close)
             await asyncio.to_thread(server.start)
-        balancer.servers = [server.gateway_address for server in servers]
         http = await enter(aiohttp.ClientSession())
         site = Site(servers[0], gateway, None, HttpFaults(), HttpFaults(), http)
         await site.register()
