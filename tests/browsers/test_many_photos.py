@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page
 
-from browsers.support.engines import Opened
+from browsers.support.engines import Engine, Opened, open_browser
 from browsers.support.frames import heap_bytes, measured_frames
 from browsers.support.photo_files import PhotoFiles
 from browsers.support.site import Site, running_site
@@ -88,10 +88,20 @@ async def pause(page: Page, seconds: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_100_photos_upload(opened: Opened, site: Site, photos: PhotoFiles) -> None:
-    """Each browser: all are COMPLETED, by the panel and by the server."""
-    files = photos.thumbs(PHOTOS)
-    async with visit(site, opened) as visitor:
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [(Engine.CHROMIUM, "embedded"), (Engine.CHROMIUM, "services"), (Engine.FIREFOX, "embedded")],
+)
+async def test_100_photos_upload(
+    engine: Engine, kind: str, photos: PhotoFiles, tmp_path: Path
+) -> None:
+    """Each browser, each kind of backends: all are COMPLETED, by the panel and by the server."""
+    files = [*photos.camera(4), *photos.thumbs(PHOTOS - 4)]
+    async with (
+        open_browser(engine) as opened,
+        running_site(tmp_path, kind=kind) as site,
+        visit(site, opened) as visitor,
+    ):
         await visitor.log_in()
         await visitor.choose(files)
         await visitor.panel.expect_completed(PHOTOS)
