@@ -90,7 +90,7 @@ async def test_cancelled_uploads_are_cancelled_at_the_server(
             return (await site.photo_statuses())[name] == "CANCELLED"
 
         await until(is_cancelled, what=f"the server has cancelled {name}")
-        await visitor.panel.choose_from_menu("cancelAll")
+        await visitor.panel.button("cancelAll").click()
         dialog = visitor.page.get_by_role("alertdialog").or_(visitor.page.get_by_role("dialog"))
         await dialog.get_by_role("button", name=visitor.text("panel.cancelConfirm")).click()
         await visitor.panel.expect_count("active", 0)
@@ -172,6 +172,6 @@ async def test_finished_uploads_are_cleared(
         await visitor.panel.show("completed")
         await visitor.panel.action("clear", "cleared_0001.jpg").click()
         await visitor.panel.expect_count("all", PHOTOS - 1)
-        await visitor.panel.choose_from_menu("clear")
+        await visitor.panel.button("clear").click()
         await expect(visitor.panel.root.get_by_role("listitem")).to_have_count(0)
         await statuses_settle(site, {"COMPLETED": PHOTOS})

@@ -47,7 +47,7 @@ async def test_pages_keep_a_strict_policy(opened: Opened, site: Site, photos: Ph
 
 
 @pytest.mark.measures
-@pytest.mark.parametrize("path", ["/", "/gallery"])
+@pytest.mark.parametrize("path", ["/", "/photos"])
 async def test_first_load_is_fast(chromium: Opened, site: Site, path: str) -> None:
     """The best of three: others use this machine as well. The first of all warms up the server."""
     found: list[dict[str, Any]] = []

@@ -45,7 +45,7 @@ async def test_thumbnails_come_as_photos_complete(
     async with visit(site, opened) as visitor:
         await visitor.log_in()
         tab = Visitor(site, visitor.context, await visitor.context.new_page(), visitor.observed)
-        await tab.open("/gallery")
+        await tab.open("/photos")
         await expect(tab.page.get_by_text(tab.text("gallery.emptyTitle"))).to_be_visible()
         await visitor.choose(photos.thumbs(PHOTOS))
         await visitor.panel.expect_completed(PHOTOS)
@@ -103,7 +103,7 @@ async def test_tags_are_added_and_removed(opened: Opened, site: Site, photos: Ph
             return await photo_names(site, "&tag=Ferien") == {"tagged_0002.jpg"}
 
         await until(is_tagged, what="the server has the tag")
-        await visitor.page.goto(f"{site.url}/gallery?tag=Ferien")
+        await visitor.page.goto(f"{site.url}/photos?tag=Ferien")
         await visitor.gallery.expect_thumbnails(1)
         view = await visitor.gallery.open("tagged_0002.jpg")
         await view.get_by_role("button", name=visitor.text("photo.removeTag", tag="Ferien")).click()

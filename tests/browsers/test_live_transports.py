@@ -78,7 +78,7 @@ async def test_websocket_is_used_where_it_passes(
 
         await until(is_live, what="the page has a STOMP session")
         await visitor.panel.expect_completed(PHOTOS)
-        for key in ("sse", "polling", "offline"):
+        for key in ("polling", "offline", "noNetwork"):
             note = visitor.panel.root.get_by_text(visitor.text(f"live.{key}"))
             await expect(note).to_have_count(0)
         await visitor.observed.assert_silent(visitor.page)

@@ -72,7 +72,7 @@ async def test_uploads_survive_a_network_cut(
     async with uploading(site, opened, photos) as visitor:
         site.cut()
         cut_at = time.monotonic()
-        await visitor.panel.expect_live("offline")
+        await visitor.panel.expect_hint("offline")
         await asyncio.sleep(CUT_SECONDS - (time.monotonic() - cut_at))  # the fault itself
         site.heal()
         took = await seconds_until_live(site)
@@ -102,7 +102,7 @@ async def test_offline_browser_waits_and_goes_on(
     """The browser knows it: nothing is tried meanwhile, and nothing fails."""
     async with uploading(site, chromium, photos) as visitor:
         await visitor.context.set_offline(True)
-        await visitor.panel.expect_live("noNetwork")
+        await visitor.panel.expect_hint("noNetwork")
         sent = len(site.puts())
         await asyncio.sleep(3)  # the fault itself
         assert len(site.puts()) == sent

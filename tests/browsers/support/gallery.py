@@ -58,10 +58,7 @@ class Gallery:
         return view
 
     def view(self, file_name: str) -> Locator:
-        name = self._text("photo.label", name=file_name)
-        return self.page.get_by_role("dialog", name=name).or_(
-            self.page.get_by_role("region", name=name)
-        )
+        return self.page.get_by_role("dialog", name=self._text("photo.label", name=file_name))
 
     async def select(self, *file_names: str) -> None:
         """Mark photos for a common action."""

@@ -23,7 +23,18 @@ class Panel:
 
     @property
     def root(self) -> Locator:
-        return self.page.get_by_role("region", name=self._text("panel.label"))
+        """The panel; on phones it is a dialog."""
+        name = self._text("panel.label")
+        floating = self.page.get_by_role("region", name=name, exact=True)
+        return floating.or_(self.page.get_by_role("dialog", name=name, exact=True))
+
+    async def open(self) -> None:
+        """Open it where it is collapsed, as it is at first on small windows."""
+        icon = self.page.get_by_role("button", name=pattern("panel.expand", self.language))
+        await expect(self.root.or_(icon)).to_be_visible()
+        if await icon.is_visible():
+            await icon.click()
+        await expect(self.root).to_be_visible()
 
     def tab(self, name: str) -> Locator:
         """Return one of `TABS`; its name ends with the number of its uploads."""
@@ -62,8 +73,8 @@ class Panel:
         await self.expect_count("completed", count, longest_ms=longest_ms)
         await self.expect_count("active", 0)
 
-    async def expect_live(self, key: str) -> None:
-        """Wait until the panel says how changes arrive: `sse`, `polling`, `offline`."""
+    async def expect_hint(self, key: str) -> None:
+        """Wait until the panel says what is wrong: `polling`, `offline`, `noNetwork`."""
         await expect(self.root.get_by_text(self._text(f"live.{key}"))).to_be_visible()
 
     async def expect_reason(self, file_name: str, reason: str) -> None:
@@ -73,12 +84,8 @@ class Panel:
 
     def row(self, file_name: str) -> Locator:
         """Return the row of a file in the list that is shown."""
-        return self.root.get_by_role("listitem").filter(has_text=file_name)
-
-    async def choose_from_menu(self, key: str) -> None:
-        """Choose one of the further actions."""
-        await self.button("more").click()
-        await self.page.get_by_role("menuitem", name=self._text(f"panel.{key}")).click()
+        named = self.page.get_by_title(file_name, exact=True)
+        return self.root.get_by_role("listitem").filter(has=named)
 
     def summary(self, key: str) -> Locator:
         """Return a line of the summary, such as `uploading`."""

@@ -93,15 +93,17 @@ class Visitor:
 
     async def set_concurrency(self, uploads: int) -> None:
         """Set the number of uploads at once."""
-        field = self.page.get_by_label(self.text("uploadPage.concurrency"))
-        await field.fill(str(uploads))
-        await field.press("Tab")
+        await self.page.get_by_role("button", name=self.text("uploadPage.settings")).click()
+        slider = self.page.get_by_role("slider", name=self.text("uploadPage.concurrency"))
+        await slider.fill(str(uploads))
+        await slider.press("Escape")
 
     def toast(self, words: str | re.Pattern[str]) -> Locator:
         region = self.page.get_by_role("region", name=self.text("toasts.region"))
         return region.get_by_text(words)
 
     def _account(self) -> Locator:
+        """The button of the menu of the account, which only somebody logged in sees."""
         return self.page.get_by_role("button", name=pattern("auth.accountMenu", self.language))
 
 
