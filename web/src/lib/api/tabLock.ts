@@ -11,10 +11,14 @@ const POLL_MS = 50;
 /** By the Web Locks API where there is one; else by a lease in the storage. */
 export function tabLock(
   name: string,
-  locks: LockManager | undefined = typeof navigator === "undefined" ? undefined : navigator.locks,
+  locks: LockManager | undefined = locksOrUndefined(),
   storage: Storage | null = null,
 ): TabLock {
   return locks === undefined ? leaseLock(name, storage) : webLock(name, locks);
+}
+
+function locksOrUndefined(): LockManager | undefined {
+  return typeof navigator !== "undefined" && "locks" in navigator ? navigator.locks : undefined;
 }
 
 function webLock(name: string, locks: LockManager): TabLock {
