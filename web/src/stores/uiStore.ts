@@ -23,7 +23,8 @@ export interface UiSettings {
   readonly tab: PanelTab;
   /** Null: the corner. */
   readonly position: PanelPosition | null;
-  readonly isCollapsed: boolean;
+  /** Null: as there is room for it. */
+  readonly isCollapsed: boolean | null;
 }
 
 export interface UiState extends UiSettings {
@@ -36,7 +37,7 @@ export const DEFAULT_SETTINGS: UiSettings = {
   concurrency: 100,
   tab: "all",
   position: null,
-  isCollapsed: false,
+  isCollapsed: null,
 };
 
 const isNumber = (value: unknown): value is number => Number.isFinite(value);
@@ -61,7 +62,7 @@ export function readSettings(stored: unknown): UiSettings {
       : DEFAULT_SETTINGS.concurrency,
     tab: PANEL_TABS.find((tab) => tab === given.tab) ?? DEFAULT_SETTINGS.tab,
     position: isPosition ? { end: Number(position.end), bottom: Number(position.bottom) } : null,
-    isCollapsed: given.isCollapsed === true,
+    isCollapsed: typeof given.isCollapsed === "boolean" ? given.isCollapsed : null,
   };
 }
 

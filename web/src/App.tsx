@@ -1,0 +1,74 @@
+import { lazy, Suspense, type ReactNode } from "react";
+import { useTranslation } from "react-i18next";
+import { Link, Route, Switch } from "wouter";
+import { EmptyState } from "@/components/common/EmptyState";
+import { Skeleton } from "@/components/common/Skeleton";
+import { Toasts } from "@/components/common/Toasts";
+import { AppShell } from "@/components/layout/AppShell";
+import { ErrorBoundary } from "@/components/layout/ErrorBoundary";
+import { LiveSummary } from "@/components/layout/LiveSummary";
+import { UploadProgressPanel } from "@/components/layout/UploadProgressPanel";
+import { DropTarget } from "@/components/upload/DropTarget";
+import { Search } from "@/design/icons";
+import { UploadPage } from "@/pages/UploadPage";
+
+const GalleryPage = lazy(async () => ({
+  default: (await import("@/pages/GalleryPage")).GalleryPage,
+}));
+const PhotoPage = lazy(async () => ({ default: (await import("@/pages/PhotoPage")).PhotoPage }));
+
+export interface AppProps {
+  /** The menu of who is logged in. */
+  readonly account?: ReactNode;
+}
+
+/** All pages, and what stays between them: panel, drop target and messages. */
+export function App({ account }: AppProps) {
+  return (
+    <>
+      <AppShell account={account}>
+        <ErrorBoundary>
+          <Suspense fallback={<PageSkeleton />}>
+            <Switch>
+              <Route path="/">
+                <UploadPage />
+              </Route>
+              <Route path="/photos">
+                <GalleryPage />
+              </Route>
+              <Route path="/photos/:id">{({ id }) => <PhotoPage id={id} />}</Route>
+              <Route>
+                <NotFound />
+              </Route>
+            </Switch>
+          </Suspense>
+        </ErrorBoundary>
+      </AppShell>
+      <DropTarget />
+      <UploadProgressPanel />
+      <LiveSummary />
+      <Toasts />
+    </>
+  );
+}
+
+function PageSkeleton() {
+  const { t } = useTranslation();
+  return (
+    <div aria-busy="true" aria-label={t("common.loading")} role="status">
+      <Skeleton width="14rem" height="2rem" />
+    </div>
+  );
+}
+
+function NotFound() {
+  const { t } = useTranslation();
+  return (
+    <EmptyState
+      icon={Search}
+      title={t("notFound.title")}
+      text={t("notFound.text")}
+      action={<Link href="/">{t("notFound.action")}</Link>}
+    />
+  );
+}

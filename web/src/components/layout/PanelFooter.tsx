@@ -1,0 +1,94 @@
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useShallow } from "zustand/react/shallow";
+import { Button } from "@/components/common/Button";
+import { Dialog } from "@/components/common/Dialog";
+import { RotateCw, Trash2, X } from "@/design/icons";
+import { useUploadActions, useUploadState } from "@/hooks/useUpload";
+import { openCount } from "@/components/progress/phases";
+import styles from "./UploadProgressPanel.module.css";
+
+/** What can be done with all uploads at once. */
+export function PanelFooter() {
+  const { t } = useTranslation();
+  const actions = useUploadActions();
+  const [isAsking, setIsAsking] = useState(false);
+  const [canCancel, canRetry, canClear] = useUploadState(
+    useShallow(({ summary }) => [
+      openCount(summary) > summary.processing,
+      summary.failed > 0,
+      summary.total > openCount(summary),
+    ]),
+  );
+  if (!canCancel && !canRetry && !canClear) return null;
+  return (
+    <footer className={styles["footer"]}>
+      {canCancel && (
+        <Button
+          size="sm"
+          variant="ghost"
+          icon={X}
+          onClick={() => {
+            setIsAsking(true);
+          }}
+        >
+          {t("panel.cancelAll")}
+        </Button>
+      )}
+      {canRetry && (
+        <Button
+          size="sm"
+          variant="ghost"
+          icon={RotateCw}
+          onClick={() => {
+            actions.retryAll();
+          }}
+        >
+          {t("panel.retryFailed")}
+        </Button>
+      )}
+      {canClear && (
+        <Button
+          size="sm"
+          variant="ghost"
+          icon={Trash2}
+          className={styles["last"]}
+          onClick={() => {
+            actions.clearEnded();
+          }}
+        >
+          {t("panel.clear")}
+        </Button>
+      )}
+      <Dialog
+        isOpen={isAsking && canCancel}
+        size="sm"
+        title={t("panel.cancelTitle")}
+        description={t("panel.cancelText")}
+        onClose={() => {
+          setIsAsking(false);
+        }}
+        footer={
+          <>
+            <Button
+              onClick={() => {
+                setIsAsking(false);
+              }}
+            >
+              {t("panel.keep")}
+            </Button>
+            <Button
+              variant="danger"
+              onClick={() => {
+                setIsAsking(false);
+                actions.cancelAll();
+              }}
+            >
+              {t("panel.cancelConfirm")}
+            </Button>
+          </>
+        }
+      />
+    </footer>
+  );
+}
