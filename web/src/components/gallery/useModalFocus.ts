@@ -1,0 +1,40 @@
+/** Keep the focus within an element that lies over the page. */
+import { useEffect, type RefObject } from "react";
+
+const FOCUSABLE =
+  'a[href], button:not(:disabled), input:not(:disabled), select, textarea, [tabindex]:not([tabindex="-1"])';
+
+/**
+ * Take the focus, let Tab go round within the element, and keep the page behind from scrolling.
+ *
+ * Not a <dialog>: messages of the page, such as the one with which a deletion is undone, have to
+ * stay above it and in reach.
+ */
+export function useModalFocus(element: RefObject<HTMLElement | null>): void {
+  useEffect(() => {
+    const modal = element.current;
+    if (modal === null) return;
+    modal.focus({ preventScroll: true });
+    const onKeyDown = (event: KeyboardEvent) => {
+      if (event.key !== "Tab") return;
+      const reachable = [...modal.querySelectorAll<HTMLElement>(FOCUSABLE)].filter((each) => each.checkVisibility());
+      const [first, last] = [reachable[0], reachable.at(-1)];
+      const active = document.activeElement;
+      const isAtEdge = active === (event.shiftKey ? first : last) || active === modal;
+      if (!isAtEdge || (active === modal && !event.shiftKey)) return;
+      event.preventDefault();
+      (event.shiftKey ? last : first)?.focus();
+    };
+    modal.addEventListener("keydown", onKeyDown);
+    const root = document.documentElement;
+    const before = { overflow: root.style.overflow, gutter: root.style.scrollbarGutter };
+    // The place of the scroll bar stays, so that the grid behind keeps its layout.
+    if (root.scrollHeight > root.clientHeight) root.style.scrollbarGutter = "stable";
+    root.style.overflow = "hidden";
+    return () => {
+      modal.removeEventListener("keydown", onKeyDown);
+      root.style.overflow = before.overflow;
+      root.style.scrollbarGutter = before.gutter;
+    };
+  }, [element]);
+}
