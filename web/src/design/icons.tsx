@@ -19,6 +19,8 @@ export {
   Copy,
   Download,
   EllipsisVertical,
+  Eye,
+  EyeOff,
   FileImage,
   FileQuestionMark,
   FolderUp,

@@ -1,10 +1,25 @@
-import { lazy, Suspense, useCallback, useEffect, useMemo, useReducer, useRef, useState } from "react";
+import {
+  lazy,
+  Suspense,
+  useCallback,
+  useEffect,
+  useMemo,
+  useReducer,
+  useRef,
+  useState,
+} from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation, useRoute, useSearch } from "wouter";
 import { Button } from "@/components/common/Button";
 import { EmptyState } from "@/components/common/EmptyState";
 import { FilterBar } from "@/components/gallery/FilterBar";
-import { filtersOf, isFiltering, NO_FILTERS, searchOf, type Filters } from "@/components/gallery/filters";
+import {
+  filtersOf,
+  isFiltering,
+  NO_FILTERS,
+  searchOf,
+  type Filters,
+} from "@/components/gallery/filters";
 import { GridSkeleton } from "@/components/gallery/GridSkeleton";
 import { GALLERY_PATH, photoPath, UPLOAD_PATH } from "@/components/gallery/paths";
 import { PhotoGrid, type GridHandle } from "@/components/gallery/PhotoGrid";
@@ -79,10 +94,12 @@ export function GalleryPage() {
   useEffect(() => {
     if (openId !== null) return;
     const onKey = (event: KeyboardEvent) => {
-      const isTyping = event.target instanceof HTMLElement && event.target.matches("input, textarea, dialog *");
+      const isTyping =
+        event.target instanceof HTMLElement && event.target.matches("input, textarea, dialog *");
       if (isTyping) return;
       const isControl = event.ctrlKey || event.metaKey;
-      if (isControl && event.key.toLowerCase() === "z" && deletions.undoLatest() !== null) event.preventDefault();
+      if (isControl && event.key.toLowerCase() === "z" && deletions.undoLatest() !== null)
+        event.preventDefault();
       else if (isControl && event.key.toLowerCase() === "a" && order.length > 0) {
         event.preventDefault();
         dispatch({ type: "range", id: order.at(-1) ?? "", order });
@@ -148,7 +165,11 @@ export function GalleryPage() {
               title={t("gallery.errorTitle")}
               text={errorText(t, list.error)}
               action={
-                <Button variant="primary" isLoading={list.isFetching} onClick={() => void refetch()}>
+                <Button
+                  variant="primary"
+                  isLoading={list.isFetching}
+                  onClick={() => void refetch()}
+                >
                   {t("common.retry")}
                 </Button>
               }
@@ -204,7 +225,10 @@ export function GalleryPage() {
           }}
           onApply={(tags) => {
             setIsTagging(false);
-            void bulk.tag(order.filter((id) => selection.ids.has(id)), tags);
+            void bulk.tag(
+              order.filter((id) => selection.ids.has(id)),
+              tags,
+            );
             endSelection();
           }}
         />
@@ -221,7 +245,8 @@ export function GalleryPage() {
             }}
             onClose={(id) => {
               const state: unknown = history.state;
-              const isFromGrid = typeof state === "object" && state !== null && "isFromGrid" in state;
+              const isFromGrid =
+                typeof state === "object" && state !== null && "isFromGrid" in state;
               if (isFromGrid) history.back();
               else navigate(GALLERY_PATH + search, { replace: true });
               grid.current?.focus(id);

@@ -11,7 +11,17 @@ import { errorText } from "@/components/gallery/reasons";
 import { useGalleryServices } from "@/components/gallery/services";
 import { useDeletePhotos } from "@/components/gallery/useBulkActions";
 import { useModalFocus } from "@/components/gallery/useModalFocus";
-import { ArrowLeft, ChevronLeft, ChevronRight, CircleAlert, Download, ImageOff, Info, Trash2, X } from "@/design/icons";
+import {
+  ArrowLeft,
+  ChevronLeft,
+  ChevronRight,
+  CircleAlert,
+  Download,
+  ImageOff,
+  Info,
+  Trash2,
+  X,
+} from "@/design/icons";
 import { classes } from "@/lib/classes";
 import { ApiError } from "@/lib/api/errors";
 import type { PhotoSummaryView } from "@/lib/api/schema";
@@ -36,7 +46,14 @@ const WIDE = 1100;
 const PHOTOS_BEFORE_END = 10;
 
 /** One photo over the grid, with its details. */
-export default function PhotoPage({ photoId, photos, hasMore, onMore, onShow, onClose }: PhotoPageProps) {
+export default function PhotoPage({
+  photoId,
+  photos,
+  hasMore,
+  onMore,
+  onShow,
+  onClose,
+}: PhotoPageProps) {
   const { t } = useTranslation();
   const format = useFormat();
   const { photos: calls } = useGalleryServices();
@@ -45,7 +62,10 @@ export default function PhotoPage({ photoId, photos, hasMore, onMore, onShow, on
   const page = useRef<HTMLDivElement>(null);
   const [isInfoShown, setIsInfoShown] = useState(() => window.innerWidth >= WIDE);
   const [zoom, setZoom] = useState({ photoId, isZoomed: false });
-  const [original, setOriginal] = useState<{ readonly photoId: string; readonly url: string } | null>(null);
+  const [original, setOriginal] = useState<{
+    readonly photoId: string;
+    readonly url: string;
+  } | null>(null);
   useModalFocus(page);
 
   const index = photos.findIndex((each) => each.photoId === photoId);
@@ -145,14 +165,21 @@ export default function PhotoPage({ photoId, photos, hasMore, onMore, onShow, on
             </h1>
             {index >= 0 && (
               <p className={styles["position"]}>
-                {t(hasMore ? "photo.positionMore" : "photo.position", { position: index + 1, total: photos.length })}
+                {t(hasMore ? "photo.positionMore" : "photo.position", {
+                  position: index + 1,
+                  total: photos.length,
+                })}
               </p>
             )}
           </div>
           {photo !== null && (
             <>
               {isShowable && isZoomed && originalUrl === null && (
-                <Button size="sm" className={styles["original"]} onClick={() => void showOriginal()}>
+                <Button
+                  size="sm"
+                  className={styles["original"]}
+                  onClick={() => void showOriginal()}
+                >
                   {t("photo.original", { size: format.bytes(photo.bytes) })}
                 </Button>
               )}
@@ -162,7 +189,12 @@ export default function PhotoPage({ photoId, photos, hasMore, onMore, onShow, on
                 className={styles["button"]}
                 onClick={() => void download()}
               />
-              <IconButton icon={Trash2} label={t("photo.delete")} className={styles["button"]} onClick={remove} />
+              <IconButton
+                icon={Trash2}
+                label={t("photo.delete")}
+                className={styles["button"]}
+                onClick={remove}
+              />
               <IconButton
                 icon={Info}
                 label={isInfoShown ? t("photo.hideInfo") : t("photo.info")}
@@ -216,7 +248,12 @@ export default function PhotoPage({ photoId, photos, hasMore, onMore, onShow, on
           )}
           {!isZoomed && (
             <>
-              <StepButton side="previous" target={previous} label={t("photo.previous")} onStep={step} />
+              <StepButton
+                side="previous"
+                target={previous}
+                label={t("photo.previous")}
+                onStep={step}
+              />
               <StepButton side="next" target={next} label={t("photo.next")} onStep={step} />
             </>
           )}

@@ -9,6 +9,8 @@ export interface TextFieldProps extends Omit<InputHTMLAttributes<HTMLInputElemen
   /** What is wrong, then what to do. */
   readonly error?: string | null | undefined;
   readonly isLabelHidden?: boolean;
+  /** A button at the end of the field, within its border. */
+  readonly trailing?: ReactNode;
   readonly ref?: Ref<HTMLInputElement>;
 }
 
@@ -17,6 +19,7 @@ export function TextField({
   hint,
   error,
   isLabelHidden = false,
+  trailing,
   className,
   ...rest
 }: TextFieldProps) {
@@ -30,13 +33,16 @@ export function TextField({
       <label htmlFor={id} className={isLabelHidden ? "visually-hidden" : classes(styles["label"])}>
         {label}
       </label>
-      <input
-        {...rest}
-        id={id}
-        className={styles["input"]}
-        aria-invalid={hasError || undefined}
-        aria-describedby={describedBy}
-      />
+      <div className={styles["control"]}>
+        <input
+          {...rest}
+          id={id}
+          className={classes(styles["input"], trailing !== undefined && styles["hasTrailing"])}
+          aria-invalid={hasError || undefined}
+          aria-describedby={describedBy}
+        />
+        {trailing !== undefined && <div className={styles["trailing"]}>{trailing}</div>}
+      </div>
       {hint !== undefined && (
         <p id={`${id}-hint`} className={styles["hint"]}>
           {hint}

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Button } from "@/components/common/Button";
 import { Calendar } from "@/design/icons";
 import { classes } from "@/lib/classes";
-import { localDay } from "./days";
+import { localDay, regionalLocale } from "./days";
 import { Popover } from "./Popover";
 import styles from "./FilterBar.module.css";
 
@@ -45,7 +45,15 @@ export function DateFilter({ from, to, onChange }: DateFilterProps) {
           icon={Calendar}
           className={classes(styles["filter"], isSet && styles["isSet"])}
         >
-          {isSet ? rangeText(from, to, i18n.language, t("gallery.since"), t("gallery.until")) : t("gallery.dates")}
+          {isSet
+            ? rangeText(
+                from,
+                to,
+                regionalLocale(i18n.language),
+                t("gallery.since"),
+                t("gallery.until"),
+              )
+            : t("gallery.dates")}
         </Button>
       )}
     >
@@ -66,8 +74,22 @@ export function DateFilter({ from, to, onChange }: DateFilterProps) {
             ))}
           </div>
           <div className={styles["range"]}>
-            <DateField id={`${id}-from`} label={t("gallery.from")} value={from} onChange={(day) => { onChange({ from: day, to }); }} />
-            <DateField id={`${id}-to`} label={t("gallery.to")} value={to} onChange={(day) => { onChange({ from, to: day }); }} />
+            <DateField
+              id={`${id}-from`}
+              label={t("gallery.from")}
+              value={from}
+              onChange={(day) => {
+                onChange({ from: day, to });
+              }}
+            />
+            <DateField
+              id={`${id}-to`}
+              label={t("gallery.to")}
+              value={to}
+              onChange={(day) => {
+                onChange({ from, to: day });
+              }}
+            />
           </div>
           <p className={styles["note"]}>{t("gallery.datesNote")}</p>
           {isSet && (
@@ -116,7 +138,13 @@ function DateField({ id, label, value, onChange }: DateFieldProps) {
   );
 }
 
-function rangeText(from: string | null, to: string | null, locale: string, since: string, until: string): string {
+function rangeText(
+  from: string | null,
+  to: string | null,
+  locale: string,
+  since: string,
+  until: string,
+): string {
   const format = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeZone: "UTC" });
   const dateOf = (day: string) => new Date(`${day}T00:00:00Z`);
   if (from !== null && to !== null) {

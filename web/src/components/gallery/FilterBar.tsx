@@ -46,7 +46,9 @@ export function FilterBar({ filters, onChange, isSelecting, onSelecting }: Filte
                 size="sm"
                 className={classes(styles["filter"], filters.status !== null && styles["isSet"])}
               >
-                {filters.status === null ? t("gallery.statusLabel") : t(`gallery.status.${filters.status}`)}
+                {filters.status === null
+                  ? t("gallery.statusLabel")
+                  : t(`gallery.status.${filters.status}`)}
                 <ChevronDown aria-hidden size={14} />
               </Button>
             )}
@@ -63,7 +65,8 @@ export function FilterBar({ filters, onChange, isSelecting, onSelecting }: Filte
             }))}
             trigger={(props) => (
               <Button {...props} size="sm" className={styles["filter"]}>
-                <span className="visually-hidden">{t("gallery.sortLabel")}</span> {t(`gallery.sort.${filters.sort}`)}
+                <span className="visually-hidden">{t("gallery.sortLabel")}</span>{" "}
+                {t(`gallery.sort.${filters.sort}`)}
                 <ChevronDown aria-hidden size={14} />
               </Button>
             )}

@@ -2,6 +2,7 @@ import { useTranslation } from "react-i18next";
 import { Skeleton } from "@/components/common/Skeleton";
 import type { PhotoSummaryView, PhotoView } from "@/lib/api/schema";
 import { useFormat } from "@/lib/i18n/format";
+import { regionalLocale } from "./days";
 import { exifLines, formatTakenAt, parseTakenAt, placeOf } from "./exif";
 import { PlaceSection } from "./PlaceSection";
 import { TagSection } from "./TagSection";
@@ -30,7 +31,9 @@ export function PhotoDetails({ photo, detail }: PhotoDetailsProps) {
     i18n.language,
   );
   const camera = lines.find((line) => line.key === "camera");
-  const dial = lines.filter((line) => ["exposure", "aperture", "iso", "focalLength"].includes(line.key));
+  const dial = lines.filter((line) =>
+    ["exposure", "aperture", "iso", "focalLength"].includes(line.key),
+  );
   const others = lines.filter((line) => !dial.includes(line) && line !== camera);
   return (
     <div className={styles["details"]}>
@@ -77,8 +80,10 @@ export function PhotoDetails({ photo, detail }: PhotoDetailsProps) {
           </Line>
           {taken !== null && (
             <Line label={t("photo.takenAt")}>
-              {formatTakenAt(taken, i18n.language)}
-              {taken.zone === null && <span className={styles["note"]}>{t("photo.takenUnknownZone")}</span>}
+              {formatTakenAt(taken, regionalLocale(i18n.language))}
+              {taken.zone === null && (
+                <span className={styles["note"]}>{t("photo.takenUnknownZone")}</span>
+              )}
             </Line>
           )}
           <Line label={t("photo.uploadedAt")}>{format.dateTime(photo.createdAt)}</Line>
@@ -86,7 +91,9 @@ export function PhotoDetails({ photo, detail }: PhotoDetailsProps) {
             <Line label={t("photo.dimensions")}>
               {format.number(photo.width)} × {format.number(photo.height)}
               <span className={styles["note"]}>
-                {t("photo.megapixels", { value: megapixels(photo.width * photo.height, i18n.language) })}
+                {t("photo.megapixels", {
+                  value: megapixels(photo.width * photo.height, i18n.language),
+                })}
               </span>
             </Line>
           )}

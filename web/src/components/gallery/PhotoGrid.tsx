@@ -1,10 +1,18 @@
-import { useEffect, useLayoutEffect, useMemo, useRef, useState, type Ref, useImperativeHandle } from "react";
+import {
+  useEffect,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+  type Ref,
+  useImperativeHandle,
+} from "react";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { useTranslation } from "react-i18next";
 import { Check } from "@/design/icons";
 import { classes } from "@/lib/classes";
 import type { PhotoSummaryView } from "@/lib/api/schema";
-import { dayHeading, dayOf } from "./days";
+import { dayHeading, dayOf, regionalLocale } from "./days";
 import type { Sort } from "./filters";
 import { gridOptions } from "./gridOptions";
 import { layOut, type Row } from "./layout";
@@ -42,7 +50,19 @@ export interface PhotoGridProps {
 
 /** The photos in rows of equal height. Only rows near the window are in the document. */
 export function PhotoGrid(props: PhotoGridProps) {
-  const { photos, sort, selection, isSelecting, dispatch, hrefOf, onOpen, hasMore, onMore, onBroken, ref } = props;
+  const {
+    photos,
+    sort,
+    selection,
+    isSelecting,
+    dispatch,
+    hrefOf,
+    onOpen,
+    hasMore,
+    onMore,
+    onBroken,
+    ref,
+  } = props;
   const { t } = useTranslation();
   const [{ width }, measure] = useElementSize();
   const grid = useRef<HTMLDivElement>(null);
@@ -59,7 +79,8 @@ export function PhotoGrid(props: PhotoGridProps) {
         : layOut(
             photos.map((photo) => ({
               id: photo.photoId,
-              ratio: photo.width !== null && photo.height !== null ? photo.width / photo.height : null,
+              ratio:
+                photo.width !== null && photo.height !== null ? photo.width / photo.height : null,
               group: dayOf(photo, sort),
             })),
             options,
@@ -141,7 +162,12 @@ export function PhotoGrid(props: PhotoGridProps) {
               style={{ blockSize: row.height, transform: `translateY(${item.start - margin}px)` }}
             >
               {row.kind === "heading" ? (
-                <DayHeading day={row.group} ids={row.ids} selection={selection} dispatch={dispatch} />
+                <DayHeading
+                  day={row.group}
+                  ids={row.ids}
+                  selection={selection}
+                  dispatch={dispatch}
+                />
               ) : (
                 row.tiles.map((tile) => {
                   const photo = byId.get(tile.id);
@@ -197,7 +223,7 @@ function DayHeading({ day, ids, selection, dispatch }: DayHeadingProps) {
     day,
     new Date(),
     { today: t("gallery.today"), yesterday: t("gallery.yesterday") },
-    i18n.language,
+    regionalLocale(i18n.language),
   );
   const selected = ids.filter((id) => selection.ids.has(id)).length;
   const isAll = selected === ids.length;
@@ -210,7 +236,11 @@ function DayHeading({ day, ids, selection, dispatch }: DayHeadingProps) {
         role="checkbox"
         aria-checked={isAll ? true : selected > 0 ? "mixed" : false}
         aria-label={t("gallery.selectDay", { day: text })}
-        className={classes(styles["dayCheck"], isAll && styles["checked"], selected > 0 && styles["shown"])}
+        className={classes(
+          styles["dayCheck"],
+          isAll && styles["checked"],
+          selected > 0 && styles["shown"],
+        )}
         onClick={() => {
           dispatch({ type: "toggleAll", ids });
         }}

@@ -14,7 +14,11 @@ import { useGalleryServices } from "./services";
 import styles from "./PhotoNotice.module.css";
 
 /** Failures of photos whose bytes never came: there is nothing to process again. */
-const NEVER_ARRIVED: ReadonlySet<string> = new Set(["NOT_ARRIVED", "UPLOAD_EXPIRED", "OBJECT_MISSING"]);
+const NEVER_ARRIVED: ReadonlySet<string> = new Set([
+  "NOT_ARRIVED",
+  "UPLOAD_EXPIRED",
+  "OBJECT_MISSING",
+]);
 
 /** In place of a photo that cannot be shown: why, and what can be done. */
 export function PhotoNotice({ photo }: { readonly photo: PhotoSummaryView }) {
@@ -26,7 +30,9 @@ export function PhotoNotice({ photo }: { readonly photo: PhotoSummaryView }) {
     mutationFn: () => uploads.reprocess(photo.photoId, newKey()),
     onSuccess: async () => {
       toaster.show({ tone: "info", title: t("photo.reprocessing") });
-      await Promise.all(["photos", "photo"].map((key) => client.invalidateQueries({ queryKey: [key] })));
+      await Promise.all(
+        ["photos", "photo"].map((key) => client.invalidateQueries({ queryKey: [key] })),
+      );
     },
     onError: (error) => {
       toaster.show({ tone: "danger", title: errorText(t, error) });
@@ -34,14 +40,19 @@ export function PhotoNotice({ photo }: { readonly photo: PhotoSummaryView }) {
   });
   if (isUnderWay(photo.status)) {
     return (
-      <Notice icon={LoaderCircle} isSpinning={photo.status === "PROCESSING"} title={t(`gallery.status.${photo.status}`)}>
+      <Notice
+        icon={LoaderCircle}
+        isSpinning={photo.status === "PROCESSING"}
+        title={t(`gallery.status.${photo.status}`)}
+      >
         <p>{t("photo.pending")}</p>
       </Notice>
     );
   }
   const reason = photoReason(t, photo);
   if (photo.status !== "FAILED") {
-    const title = photo.status === "CANCELLED" ? t("gallery.status.CANCELLED") : t("gallery.noPreview");
+    const title =
+      photo.status === "CANCELLED" ? t("gallery.status.CANCELLED") : t("gallery.noPreview");
     return (
       <Notice icon={ImageOff} title={title}>
         {reason !== null && <p>{reason}</p>}
@@ -86,11 +97,22 @@ interface NoticeProps {
   readonly children?: React.ReactNode;
 }
 
-export function Notice({ icon: Icon, title, isSpinning = false, isBad = false, children }: NoticeProps) {
+export function Notice({
+  icon: Icon,
+  title,
+  isSpinning = false,
+  isBad = false,
+  children,
+}: NoticeProps) {
   return (
     <div className={classes(styles["notice"], isBad && styles["bad"])} role="status">
       <span className={styles["icon"]}>
-        <Icon aria-hidden size={28} strokeWidth={1.75} className={classes(isSpinning && styles["spinning"])} />
+        <Icon
+          aria-hidden
+          size={28}
+          strokeWidth={1.75}
+          className={classes(isSpinning && styles["spinning"])}
+        />
       </span>
       <h2 className={styles["title"]}>{title}</h2>
       {children}

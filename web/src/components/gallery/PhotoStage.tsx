@@ -121,7 +121,9 @@ export function PhotoStage(props: PhotoStageProps) {
           {size.width > small.width && (
             <Layer key={large.url} url={large.url} alt={photo.filename} onError={onBroken} />
           )}
-          {originalUrl !== null && <Layer key={originalUrl} url={originalUrl} alt="" onError={onOriginalFailed} />}
+          {originalUrl !== null && (
+            <Layer key={originalUrl} url={originalUrl} alt="" onError={onOriginalFailed} />
+          )}
         </button>
       </div>
     </div>

@@ -1,6 +1,14 @@
 import { memo, useState, type MouseEvent } from "react";
 import { useTranslation } from "react-i18next";
-import { Check, CircleAlert, Clock, CloudUpload, ImageOff, LoaderCircle, Ban } from "@/design/icons";
+import {
+  Check,
+  CircleAlert,
+  Clock,
+  CloudUpload,
+  ImageOff,
+  LoaderCircle,
+  Ban,
+} from "@/design/icons";
 import { classes } from "@/lib/classes";
 import type { PhotoSummaryView } from "@/lib/api/schema";
 import { photoReason } from "./reasons";
@@ -48,7 +56,13 @@ export const PhotoTile = memo(function PhotoTile({
     else onOpen(id);
   };
   return (
-    <div className={classes(styles["tile"], isSelected && styles["selected"], isSelecting && styles["selecting"])}>
+    <div
+      className={classes(
+        styles["tile"],
+        isSelected && styles["selected"],
+        isSelecting && styles["selecting"],
+      )}
+    >
       <a
         className={styles["link"]}
         href={href}
@@ -130,11 +144,19 @@ const ICONS = {
   CANCELLED: Ban,
 } as const;
 
-function Placeholder({ photo, isSmall }: { readonly photo: PhotoSummaryView; readonly isSmall: boolean }) {
+function Placeholder({
+  photo,
+  isSmall,
+}: {
+  readonly photo: PhotoSummaryView;
+  readonly isSmall: boolean;
+}) {
   const { t } = useTranslation();
   const Icon = ICONS[photo.status];
-  const isBad = photo.status === "FAILED" || (photo.status === "COMPLETED" && photo.reason !== null);
-  const state = photo.status === "COMPLETED" ? t("gallery.noPreview") : t(`gallery.status.${photo.status}`);
+  const isBad =
+    photo.status === "FAILED" || (photo.status === "COMPLETED" && photo.reason !== null);
+  const state =
+    photo.status === "COMPLETED" ? t("gallery.noPreview") : t(`gallery.status.${photo.status}`);
   const reason = isBad ? (photoReason(t, photo) ?? t("gallery.unknownReason")) : null;
   return (
     <span
@@ -151,7 +173,9 @@ function Placeholder({ photo, isSmall }: { readonly photo: PhotoSummaryView; rea
       <span className={styles["what"]}>
         <bdi>{photo.filename}</bdi>
       </span>
-      {reason !== null && <span className={isSmall ? "visually-hidden" : styles["reason"]}>{reason}</span>}
+      {reason !== null && (
+        <span className={isSmall ? "visually-hidden" : styles["reason"]}>{reason}</span>
+      )}
     </span>
   );
 }

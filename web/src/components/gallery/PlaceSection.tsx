@@ -41,7 +41,12 @@ export function PlaceSection({ place }: { readonly place: Place }) {
             >
               {isCopied ? t("photo.copied") : t("photo.copyPlace")}
             </Button>
-            <a className={styles["map"]} href={mapUrl(place)} target="_blank" rel="noreferrer noopener">
+            <a
+              className={styles["map"]}
+              href={mapUrl(place)}
+              target="_blank"
+              rel="noreferrer noopener"
+            >
               {t("photo.openMap")}
             </a>
             <Button

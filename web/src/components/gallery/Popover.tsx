@@ -27,7 +27,8 @@ export function Popover({ label, trigger, children, align = "start" }: PopoverPr
     if (!isOpen) return;
     popup.current?.querySelector<HTMLElement>("input, button")?.focus({ preventScroll: true });
     const onPointer = (event: PointerEvent) => {
-      if (event.target instanceof Node && root.current?.contains(event.target) === false) setIsOpen(false);
+      if (event.target instanceof Node && root.current?.contains(event.target) === false)
+        setIsOpen(false);
     };
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== "Escape") return;

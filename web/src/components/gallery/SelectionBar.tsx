@@ -16,12 +16,26 @@ export interface SelectionBarProps {
 }
 
 /** What can be done with the selected photos; stays in view while the grid moves. */
-export function SelectionBar({ count, isBusy, onEnd, onAll, onTag, onDownload, onDelete }: SelectionBarProps) {
+export function SelectionBar({
+  count,
+  isBusy,
+  onEnd,
+  onAll,
+  onTag,
+  onDownload,
+  onDelete,
+}: SelectionBarProps) {
   const { t } = useTranslation();
   const isNone = count === 0;
   const actions = [
     { key: "tag", icon: Tag, label: t("gallery.tag"), onClick: onTag },
-    { key: "download", icon: Download, label: t("gallery.download"), onClick: onDownload, isLoading: isBusy },
+    {
+      key: "download",
+      icon: Download,
+      label: t("gallery.download"),
+      onClick: onDownload,
+      isLoading: isBusy,
+    },
     { key: "delete", icon: Trash2, label: t("gallery.delete"), onClick: onDelete },
   ];
   return (

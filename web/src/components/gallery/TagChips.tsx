@@ -44,7 +44,11 @@ export function TagChips({ selected, onSelect }: TagChipsProps) {
               }}
             >
               <bdi>{tag.label}</bdi>
-              {isSelected ? <X aria-hidden size={12} /> : <span className={styles["chipCount"]}>{format.number(tag.count)}</span>}
+              {isSelected ? (
+                <X aria-hidden size={12} />
+              ) : (
+                <span className={styles["chipCount"]}>{format.number(tag.count)}</span>
+              )}
             </button>
           </li>
         );

@@ -90,7 +90,12 @@ export function TagInput({ taken, onAdd, isBusy = false }: TagInputProps) {
         <Plus aria-hidden size={16} />
       </button>
       {isShown && (
-        <ul id={`${id}-list`} role="listbox" aria-label={t("photo.tagSuggestions")} className={styles["list"]}>
+        <ul
+          id={`${id}-list`}
+          role="listbox"
+          aria-label={t("photo.tagSuggestions")}
+          className={styles["list"]}
+        >
           {options.map((option, index) => (
             // The keyboard is served by the combobox, which keeps the focus.
             // eslint-disable-next-line jsx-a11y/click-events-have-key-events

@@ -26,7 +26,10 @@ export function TagSection({ photoId, tags }: TagSectionProps) {
   const client = useQueryClient();
   const key = ["photo", photoId];
   const setTags = (changed: (before: readonly string[]) => readonly string[]) => {
-    client.setQueryData<PhotoView>(key, (photo) => photo && { ...photo, tags: [...changed(photo.tags)] });
+    client.setQueryData<PhotoView>(
+      key,
+      (photo) => photo && { ...photo, tags: [...changed(photo.tags)] },
+    );
   };
   const mutation = useMutation({
     scope: { id: `tags ${photoId}` },
@@ -43,11 +46,15 @@ export function TagSection({ photoId, tags }: TagSectionProps) {
       setTags(() => view.tags);
     },
     onError: (error, { kind, tag }) => {
-      setTags((before) => (kind === "add" ? before.filter((each) => each !== tag) : [...before, tag]));
+      setTags((before) =>
+        kind === "add" ? before.filter((each) => each !== tag) : [...before, tag],
+      );
       toaster.show({ tone: "danger", title: errorText(t, error) });
     },
     onSettled: async () => {
-      await Promise.all([["photos"], ["tags"]].map((queryKey) => client.invalidateQueries({ queryKey })));
+      await Promise.all(
+        [["photos"], ["tags"]].map((queryKey) => client.invalidateQueries({ queryKey })),
+      );
     },
   });
   return (

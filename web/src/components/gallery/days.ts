@@ -46,6 +46,17 @@ export function dayHeading(day: string, now: Date, words: DayWords, locale: stri
   }).format(date);
 }
 
+/**
+ * Return the tag of a language as this browser's person writes it: `en-GB` rather than `en`, whose
+ * dates are American.
+ */
+export function regionalLocale(
+  language: string,
+  wanted: readonly string[] = navigator.languages,
+): string {
+  return wanted.find((tag) => tag.split("-")[0] === language.split("-")[0]) ?? language;
+}
+
 function pad(number: number): string {
   return String(number).padStart(2, "0");
 }

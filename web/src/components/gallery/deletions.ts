@@ -48,7 +48,9 @@ export function createDeletions(deps: DeletionDeps): Deletions {
   };
   const show = (ids: readonly string[]) => {
     const shown = new Set(ids);
-    store.setState(({ hidden }) => ({ hidden: new Set([...hidden].filter((id) => !shown.has(id))) }));
+    store.setState(({ hidden }) => ({
+      hidden: new Set([...hidden].filter((id) => !shown.has(id))),
+    }));
   };
 
   const undo = (batch: number) => {

@@ -5,7 +5,16 @@
 
 /** One line of the details: `key` names its label under `photo.exif.*`. */
 export interface ExifLine {
-  readonly key: "camera" | "lens" | "exposure" | "aperture" | "iso" | "focalLength" | "bias" | "flash" | "software";
+  readonly key:
+    | "camera"
+    | "lens"
+    | "exposure"
+    | "aperture"
+    | "iso"
+    | "focalLength"
+    | "bias"
+    | "flash"
+    | "software";
   readonly text: string;
 }
 
@@ -105,7 +114,10 @@ export function formatFocalLength(
 export function formatBias(ev: unknown, locale = "en"): string | null {
   const value = within(ev, BIAS_EV);
   if (value === null || Math.abs(value) < 0.05) return null;
-  const written = new Intl.NumberFormat(locale, { maximumFractionDigits: 1, signDisplay: "always" });
+  const written = new Intl.NumberFormat(locale, {
+    maximumFractionDigits: 1,
+    signDisplay: "always",
+  });
   return `${written.format(value)} EV`;
 }
 
@@ -115,7 +127,10 @@ export function formatBias(ev: unknown, locale = "en"): string | null {
  * Makes in capitals with a legal form, such as `NIKON CORPORATION`, are cut to the name.
  */
 export function formatCamera(make: unknown, model: unknown): string | null {
-  const brand = words(make)?.replace(/[ ,]+(corporation|corp\.?|co\.?,? ?ltd\.?|inc\.?|imaging)$/iu, "");
+  const brand = words(make)?.replace(
+    /[ ,]+(corporation|corp\.?|co\.?,? ?ltd\.?|inc\.?|imaging)$/iu,
+    "",
+  );
   const name = words(model);
   if (brand === undefined || brand === "") return name;
   if (name === null) return brand;
@@ -129,7 +144,9 @@ export function formatCamera(make: unknown, model: unknown): string | null {
  */
 export function parseTakenAt(written: unknown): TakenAt | null {
   if (typeof written !== "string") return null;
-  const found = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d+)?(Z|[+-]\d{2}:?\d{2})?$/u.exec(written);
+  const found = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.\d+)?(Z|[+-]\d{2}:?\d{2})?$/u.exec(
+    written,
+  );
   if (found?.[1] === undefined) return null;
   // As UTC, so that it can be written in UTC again: the camera's clock is no moment on ours.
   const local = new Date(`${found[1]}Z`);
@@ -140,14 +157,22 @@ export function parseTakenAt(written: unknown): TakenAt | null {
 
 /** Return the moment as `Saturday, 28 November 2026 at 16:12 (+01:00)`. */
 export function formatTakenAt(taken: TakenAt, locale = "en"): string {
-  const format = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "short", timeZone: "UTC" });
+  const format = new Intl.DateTimeFormat(locale, {
+    dateStyle: "full",
+    timeStyle: "short",
+    timeZone: "UTC",
+  });
   const written = format.format(taken.local);
   if (taken.zone === null) return written;
   return `${written} (${taken.zone === "UTC" ? taken.zone : `UTC${taken.zone}`})`;
 }
 
 /** Return the lines that the fields give, in the order in which photographers read them. */
-export function exifLines(fields: ExifFields | null, text: ExifWords, locale = "en"): readonly ExifLine[] {
+export function exifLines(
+  fields: ExifFields | null,
+  text: ExifWords,
+  locale = "en",
+): readonly ExifLine[] {
   if (fields === null) return [];
   const flash = fields["flash_fired"];
   const lens = formatCamera(fields["lens_make"], fields["lens_model"]);
@@ -157,7 +182,10 @@ export function exifLines(fields: ExifFields | null, text: ExifWords, locale = "
     ["exposure", formatExposure(fields["exposure_seconds"], locale)],
     ["aperture", formatAperture(fields["f_number"], locale)],
     ["iso", formatIso(fields["iso"], locale)],
-    ["focalLength", formatFocalLength(fields["focal_length_mm"], fields["focal_length_35mm"], text, locale)],
+    [
+      "focalLength",
+      formatFocalLength(fields["focal_length_mm"], fields["focal_length_35mm"], text, locale),
+    ],
     ["bias", formatBias(fields["exposure_bias_ev"], locale)],
     ["flash", typeof flash === "boolean" ? (flash ? text.flashFired : text.flashNotFired) : null],
     ["software", words(fields["software"])],
@@ -183,7 +211,10 @@ export function placeOf(location: ExifFields | null): Place | null {
 
 /** Return a place as `46.41031° N, 11.83750° E`: five decimals are a metre. */
 export function formatPlace(place: Place, locale = "en"): string {
-  const format = new Intl.NumberFormat(locale, { minimumFractionDigits: 5, maximumFractionDigits: 5 });
+  const format = new Intl.NumberFormat(locale, {
+    minimumFractionDigits: 5,
+    maximumFractionDigits: 5,
+  });
   const latitude = `${format.format(Math.abs(place.latitude))}° ${place.latitude < 0 ? "S" : "N"}`;
   const longitude = `${format.format(Math.abs(place.longitude))}° ${place.longitude < 0 ? "W" : "E"}`;
   return `${latitude}, ${longitude}`;

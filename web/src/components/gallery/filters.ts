@@ -112,7 +112,9 @@ function day(written: string | null): string | null {
   if (written === null || !/^(19|20)\d{2}-\d{2}-\d{2}$/u.test(written)) return null;
   // 31 February exists for no calendar.
   const parsed = new Date(`${written}T00:00:00Z`);
-  return !Number.isNaN(parsed.getTime()) && parsed.toISOString().startsWith(written) ? written : null;
+  return !Number.isNaN(parsed.getTime()) && parsed.toISOString().startsWith(written)
+    ? written
+    : null;
 }
 
 function cut(text: string, bytes: number): string {

@@ -19,7 +19,12 @@ export interface Tile {
 }
 
 export type Row =
-  | { readonly kind: "heading"; readonly group: string; readonly height: number; readonly ids: readonly string[] }
+  | {
+      readonly kind: "heading";
+      readonly group: string;
+      readonly height: number;
+      readonly ids: readonly string[];
+    }
   | { readonly kind: "photos"; readonly height: number; readonly tiles: readonly Tile[] };
 
 export interface LayoutOptions {
@@ -54,7 +59,12 @@ export function layOut(shapes: readonly Shape[], options: LayoutOptions): readon
   return rows;
 }
 
-function justify(shapes: readonly Shape[], start: number, end: number, options: LayoutOptions): Row[] {
+function justify(
+  shapes: readonly Shape[],
+  start: number,
+  end: number,
+  options: LayoutOptions,
+): Row[] {
   const rows: Row[] = [];
   let first = start;
   let sum = 0;
@@ -65,16 +75,20 @@ function justify(shapes: readonly Shape[], start: number, end: number, options: 
     const room = roomFor(index - first + 1, options);
     if (sum * options.rowHeight < room) continue;
     // Without the last photo the row may meet the height better; it begins the next one then.
-    const shorter = index > first ? roomFor(index - first, options) / (sum - clipped(shape.ratio)) : Infinity;
+    const shorter =
+      index > first ? roomFor(index - first, options) / (sum - clipped(shape.ratio)) : Infinity;
     const isBetterWithout =
-      shorter - options.rowHeight < options.rowHeight - room / sum && shorter <= options.rowHeight * MOST_STRETCH;
+      shorter - options.rowHeight < options.rowHeight - room / sum &&
+      shorter <= options.rowHeight * MOST_STRETCH;
     if (isBetterWithout) {
       rows.push(rowOf(shapes, first, index, shorter, options.gap));
       [first, sum] = [index, clipped(shape.ratio)];
       // One photo alone may fill a narrow row.
       if (sum * options.rowHeight < roomFor(1, options)) continue;
     }
-    rows.push(rowOf(shapes, first, index + 1, roomFor(index + 1 - first, options) / sum, options.gap));
+    rows.push(
+      rowOf(shapes, first, index + 1, roomFor(index + 1 - first, options) / sum, options.gap),
+    );
     [first, sum] = [index + 1, 0];
   }
   if (first < end) {
@@ -89,7 +103,13 @@ function roomFor(count: number, options: LayoutOptions): number {
   return Math.max(1, options.width - options.gap * (count - 1));
 }
 
-function rowOf(shapes: readonly Shape[], first: number, end: number, height: number, gap: number): Row {
+function rowOf(
+  shapes: readonly Shape[],
+  first: number,
+  end: number,
+  height: number,
+  gap: number,
+): Row {
   const tiles: Tile[] = [];
   let left = 0;
   for (let index = first; index < end; index += 1) {
@@ -97,7 +117,12 @@ function rowOf(shapes: readonly Shape[], first: number, end: number, height: num
     if (shape === undefined) break;
     // Both edges are rounded rather than the width, so that rounding never adds up to a ragged end.
     const right = left + clipped(shape.ratio) * height;
-    tiles.push({ id: shape.id, index, left: Math.round(left), width: Math.round(right) - Math.round(left) });
+    tiles.push({
+      id: shape.id,
+      index,
+      left: Math.round(left),
+      width: Math.round(right) - Math.round(left),
+    });
     left = right + gap;
   }
   return { kind: "photos", height: Math.round(height), tiles };
@@ -140,7 +165,10 @@ export function neighbour(rows: readonly Row[], id: string, direction: Direction
       if (next === undefined || here === undefined) return id;
       const middle = here.left + here.width / 2;
       const nearest = next.reduce((best, tile) =>
-        Math.abs(tile.left + tile.width / 2 - middle) < Math.abs(best.left + best.width / 2 - middle) ? tile : best,
+        Math.abs(tile.left + tile.width / 2 - middle) <
+        Math.abs(best.left + best.width / 2 - middle)
+          ? tile
+          : best,
       );
       return nearest.id;
     }

@@ -50,7 +50,10 @@ export function usePhotos(filters: Filters) {
   });
   const pages = query.data?.pages;
   const photos = useMemo(
-    () => unique((pages ?? []).flatMap((page) => page.items)).filter((photo) => !hidden.has(photo.photoId)),
+    () =>
+      unique((pages ?? []).flatMap((page) => page.items)).filter(
+        (photo) => !hidden.has(photo.photoId),
+      ),
     [pages, hidden],
   );
   const renewAt = useMemo(() => renewalTime((pages ?? []).flatMap((page) => page.items)), [pages]);
@@ -93,7 +96,10 @@ export function useTags() {
   const query = useInfiniteQuery({
     queryKey: ["tags"],
     queryFn: ({ pageParam, signal }) =>
-      calls.listTags({ size: TAGS_PAGE_SIZE, ...(pageParam === null ? {} : { cursor: pageParam }) }, signal),
+      calls.listTags(
+        { size: TAGS_PAGE_SIZE, ...(pageParam === null ? {} : { cursor: pageParam }) },
+        signal,
+      ),
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next,
     staleTime: 60_000,

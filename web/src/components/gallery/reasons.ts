@@ -9,7 +9,9 @@ export function photoReason(
   t: TFunction,
   photo: { readonly reason: string | null; readonly detail: string | null },
 ): string | null {
-  return photo.reason === null ? null : reasonText(t, { reason: photo.reason, detail: photo.detail });
+  return photo.reason === null
+    ? null
+    : reasonText(t, { reason: photo.reason, detail: photo.detail });
 }
 
 /** Return what is wrong with a call, and what to do. */

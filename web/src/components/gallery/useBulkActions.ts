@@ -57,10 +57,16 @@ export function useBulkActions() {
         error ??= thrown;
       }
     });
-    await Promise.all(["photos", "photo", "tags"].map((key) => client.invalidateQueries({ queryKey: [key] })));
+    await Promise.all(
+      ["photos", "photo", "tags"].map((key) => client.invalidateQueries({ queryKey: [key] })),
+    );
     const done = photoIds.length - failed;
     if (failed > 0) {
-      toaster.show({ tone: "danger", title: t("gallery.tagFailed", { count: failed }), text: errorText(t, error) });
+      toaster.show({
+        tone: "danger",
+        title: t("gallery.tagFailed", { count: failed }),
+        text: errorText(t, error),
+      });
     } else toaster.show({ tone: "success", title: t("gallery.tagged", { count: done }) });
   };
 
@@ -75,7 +81,11 @@ export function useBulkActions() {
     const say = () => {
       const before = toast;
       const total = photos.length;
-      toast = toaster.show({ tone: "info", title: t("gallery.downloading", { done, total }), duration: null });
+      toast = toaster.show({
+        tone: "info",
+        title: t("gallery.downloading", { done, total }),
+        duration: null,
+      });
       if (before !== null) toaster.dismiss(before);
     };
     try {
@@ -104,7 +114,11 @@ export function useBulkActions() {
       if (toast !== null) toaster.dismiss(toast);
     }
     if (failed > 0) {
-      toaster.show({ tone: "danger", title: t("gallery.downloadFailed", { count: failed }), text: errorText(t, error) });
+      toaster.show({
+        tone: "danger",
+        title: t("gallery.downloadFailed", { count: failed }),
+        text: errorText(t, error),
+      });
     } else toaster.show({ tone: "success", title: t("gallery.downloaded", { count: done }) });
   };
 

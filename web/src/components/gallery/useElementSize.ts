@@ -4,11 +4,16 @@ import type { Size } from "./zoom";
 const UNKNOWN: Size = { width: 0, height: 0 };
 
 /** The inner size of an element in pixels, zero before it is known, and the ref that it takes. */
-export function useElementSize(): readonly [Size, (element: HTMLElement | null) => (() => void) | undefined] {
+export function useElementSize(): readonly [
+  Size,
+  (element: HTMLElement | null) => (() => void) | undefined,
+] {
   const [size, setSize] = useState(UNKNOWN);
   const ref = useCallback((element: HTMLElement | null) => {
     if (element === null) return undefined;
     const measure = () => {
+      // Without its scroll bar the page is wider; what is behind a dialog keeps its layout.
+      if (element.closest("[inert]") !== null) return;
       const { width, height } = element.getBoundingClientRect();
       // Whole pixels: a fraction would change the layout of the grid with each step of a resize.
       setSize({ width: Math.floor(width), height: Math.floor(height) });

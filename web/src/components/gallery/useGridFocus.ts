@@ -45,7 +45,9 @@ export function useGridFocus(options: GridFocusOptions): GridFocus {
   });
 
   const focus = (id: string) => {
-    const index = rows.findIndex((row) => row.kind === "photos" && row.tiles.some((tile) => tile.id === id));
+    const index = rows.findIndex(
+      (row) => row.kind === "photos" && row.tiles.some((tile) => tile.id === id),
+    );
     if (index < 0) return;
     wanted.current = id;
     setActiveId(id);
@@ -62,7 +64,9 @@ export function useGridFocus(options: GridFocusOptions): GridFocus {
       return;
     }
     const isReversed = getComputedStyle(event.currentTarget).direction === "rtl";
-    const direction = (event.ctrlKey || event.metaKey ? DIRECTIONS_WITH_CONTROL : DIRECTIONS)[event.key];
+    const direction = (event.ctrlKey || event.metaKey ? DIRECTIONS_WITH_CONTROL : DIRECTIONS)[
+      event.key
+    ];
     const next =
       direction === undefined
         ? paged(rows, activeId, event.key)
@@ -79,7 +83,8 @@ export function useGridFocus(options: GridFocusOptions): GridFocus {
 function paged(rows: readonly Row[], id: string, key: string): string | null {
   if (key !== "PageUp" && key !== "PageDown") return null;
   let at = id;
-  for (let step = 0; step < PAGE_ROWS; step += 1) at = neighbour(rows, at, key === "PageUp" ? "up" : "down");
+  for (let step = 0; step < PAGE_ROWS; step += 1)
+    at = neighbour(rows, at, key === "PageUp" ? "up" : "down");
   return at;
 }
 

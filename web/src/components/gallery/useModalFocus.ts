@@ -17,7 +17,9 @@ export function useModalFocus(element: RefObject<HTMLElement | null>): void {
     modal.focus({ preventScroll: true });
     const onKeyDown = (event: KeyboardEvent) => {
       if (event.key !== "Tab") return;
-      const reachable = [...modal.querySelectorAll<HTMLElement>(FOCUSABLE)].filter((each) => each.checkVisibility());
+      const reachable = [...modal.querySelectorAll<HTMLElement>(FOCUSABLE)].filter((each) =>
+        each.checkVisibility(),
+      );
       const [first, last] = [reachable[0], reachable.at(-1)];
       const active = document.activeElement;
       const isAtEdge = active === (event.shiftKey ? first : last) || active === modal;
@@ -27,14 +29,11 @@ export function useModalFocus(element: RefObject<HTMLElement | null>): void {
     };
     modal.addEventListener("keydown", onKeyDown);
     const root = document.documentElement;
-    const before = { overflow: root.style.overflow, gutter: root.style.scrollbarGutter };
-    // The place of the scroll bar stays, so that the grid behind keeps its layout.
-    if (root.scrollHeight > root.clientHeight) root.style.scrollbarGutter = "stable";
+    const before = root.style.overflow;
     root.style.overflow = "hidden";
     return () => {
       modal.removeEventListener("keydown", onKeyDown);
-      root.style.overflow = before.overflow;
-      root.style.scrollbarGutter = before.gutter;
+      root.style.overflow = before;
     };
   }, [element]);
 }

@@ -35,8 +35,12 @@ export function enlarged(photo: Size, stage: Size, pixelRatio: number): Size {
 const SWIPE = { pixels: 56, slope: 1.4 } as const;
 
 /** Return the step of a swipe: 1 for the next photo, -1 for the previous one, 0 for none. */
-export function swipeStep(moved: { readonly x: number; readonly y: number }, isRightToLeft: boolean): -1 | 0 | 1 {
-  const isAcross = Math.abs(moved.x) >= SWIPE.pixels && Math.abs(moved.x) > Math.abs(moved.y) * SWIPE.slope;
+export function swipeStep(
+  moved: { readonly x: number; readonly y: number },
+  isRightToLeft: boolean,
+): -1 | 0 | 1 {
+  const isAcross =
+    Math.abs(moved.x) >= SWIPE.pixels && Math.abs(moved.x) > Math.abs(moved.y) * SWIPE.slope;
   if (!isAcross) return 0;
   return moved.x < 0 !== isRightToLeft ? 1 : -1;
 }

@@ -1,0 +1,91 @@
+import { useEffect, useRef, useState, type ReactNode } from "react";
+import { useQueryClient } from "@tanstack/react-query";
+import { useTranslation } from "react-i18next";
+import { Button } from "@/components/common/Button";
+import { EmptyState } from "@/components/common/EmptyState";
+import { WifiOff, LoaderCircle } from "@/design/icons";
+import { SessionEnded } from "@/lib/api/session";
+import { LoginPage } from "@/pages/LoginPage";
+import { toaster } from "@/stores/toastStore";
+import { useSession, useSessionState } from "./session";
+import styles from "./auth.module.css";
+
+export interface SessionGateProps {
+  /** Of `takeLoginLink`. It comes before a session that the browser may have. */
+  readonly link: string | null;
+  readonly children: ReactNode;
+}
+
+/** The page for those who are logged in, the log-in for others, under the same address. */
+export function SessionGate({ link, children }: SessionGateProps) {
+  const session = useSession();
+  const state = useSessionState();
+  const { t } = useTranslation();
+  const client = useQueryClient();
+  const [isLoggingIn, setIsLoggingIn] = useState(link !== null);
+  const [wasLoggedIn, setWasLoggedIn] = useState(false);
+  const [isUnreachable, setIsUnreachable] = useState(false);
+  const [tries, setTries] = useState(0);
+  const [hasLinkFailed, setHasLinkFailed] = useState(false);
+  const hadSession = useRef(false);
+
+  useEffect(() => {
+    if (state !== "unknown" || isLoggingIn) return;
+    session.token().catch((error: unknown) => {
+      // Whether somebody is logged in is in the state; anything else means: not known yet.
+      if (!(error instanceof SessionEnded)) setIsUnreachable(true);
+    });
+  }, [session, state, isLoggingIn, tries]);
+  useEffect(() => {
+    if (state === "logged-in") hadSession.current = true;
+    if (state !== "logged-out" || !hadSession.current || isLoggingIn) return;
+    // The next person at this browser must not see the photos of this one.
+    client.clear();
+    setWasLoggedIn(true);
+  }, [state, client, isLoggingIn]);
+
+  const isIn = state === "logged-in" || state === "keyless";
+  useEffect(() => {
+    // The link was of no use, and of no need: say it, but do not stand in the way.
+    if (!hasLinkFailed || !isIn) return;
+    toaster.show({ tone: "info", title: t("auth.linkEndedTitle"), text: t("auth.linkNotNeeded") });
+  }, [hasLinkFailed, isIn, t]);
+
+  const onBusy = (isBusy: boolean) => {
+    setIsLoggingIn(isBusy);
+    if (!isBusy && link !== null) setHasLinkFailed(session.getState() !== "logged-in");
+  };
+  if (isIn && !isLoggingIn) return children;
+  if (state === "logged-out" || isLoggingIn || link !== null) {
+    return <LoginPage link={link} hasEnded={wasLoggedIn} onBusy={onBusy} />;
+  }
+  if (!isUnreachable) {
+    return (
+      <div className={styles["wait"]} role="status">
+        <LoaderCircle aria-hidden size={28} className={styles["spinner"]} />
+        <span className="visually-hidden">{t("common.loading")}</span>
+      </div>
+    );
+  }
+  return (
+    <main className={styles["wait"]}>
+      <EmptyState
+        icon={WifiOff}
+        tone="danger"
+        title={t("common.somethingFailed")}
+        text={t("auth.network")}
+        action={
+          <Button
+            variant="primary"
+            onClick={() => {
+              setIsUnreachable(false);
+              setTries(tries + 1);
+            }}
+          >
+            {t("common.retry")}
+          </Button>
+        }
+      />
+    </main>
+  );
+}
