@@ -30,6 +30,7 @@ export default defineConfig({
       },
     },
   },
+  worker: { rolldownOptions: { output: { entryFileNames: "assets/[name].js" } } },
   server: {
     proxy: {
       ...Object.fromEntries(proxied.map((path) => [path, { target: gateway, changeOrigin: true }])),

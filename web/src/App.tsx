@@ -15,7 +15,6 @@ import { UploadPage } from "@/pages/UploadPage";
 const GalleryPage = lazy(async () => ({
   default: (await import("@/pages/GalleryPage")).GalleryPage,
 }));
-const PhotoPage = lazy(async () => ({ default: (await import("@/pages/PhotoPage")).PhotoPage }));
 
 export interface AppProps {
   /** The menu of who is logged in. */
@@ -33,10 +32,9 @@ export function App({ account }: AppProps) {
               <Route path="/">
                 <UploadPage />
               </Route>
-              <Route path="/photos">
+              <Route path="/photos/:id?">
                 <GalleryPage />
               </Route>
-              <Route path="/photos/:id">{({ id }) => <PhotoPage id={id} />}</Route>
               <Route>
                 <NotFound />
               </Route>

@@ -56,6 +56,7 @@ export async function startI18n(chosen: string | null): Promise<void> {
     resources: { en: { translation: en } },
     interpolation: { escapeValue: false },
     react: { useSuspense: false },
+    showSupportNotice: false, // an advertisement in the console
   });
   await setLanguage(pickLanguage(chosen, navigator.languages));
 }
