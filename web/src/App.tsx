@@ -3,7 +3,6 @@ import { useTranslation } from "react-i18next";
 import { Link, Route, Switch } from "wouter";
 import { EmptyState } from "@/components/common/EmptyState";
 import { Skeleton } from "@/components/common/Skeleton";
-import { Toasts } from "@/components/common/Toasts";
 import { AppShell } from "@/components/layout/AppShell";
 import { ErrorBoundary } from "@/components/layout/ErrorBoundary";
 import { LiveSummary } from "@/components/layout/LiveSummary";
@@ -32,6 +31,7 @@ export function App({ account }: AppProps) {
               <Route path="/">
                 <UploadPage />
               </Route>
+              {/* One route: a photo opens over the grid, which stays as it is. */}
               <Route path="/photos/:id?">
                 <GalleryPage />
               </Route>
@@ -45,7 +45,6 @@ export function App({ account }: AppProps) {
       <DropTarget />
       <UploadProgressPanel />
       <LiveSummary />
-      <Toasts />
     </>
   );
 }
