@@ -1,4 +1,5 @@
 /** What the three ways have in common: one attempt, and what comes of it. */
+import type { IStompSocket } from "@stomp/stompjs";
 import type { ProgressUpdate } from "./types";
 
 /** Why an attempt, or a connection, ended. */
@@ -48,6 +49,11 @@ export interface Attempt {
 
 export type OpenTransport = (followed: Followed, feed: Feed) => Attempt;
 
+/** A WebSocket, or what a test has in its place. */
+export interface LiveSocket extends IStompSocket {
+  addEventListener(type: "message", listener: () => void): void;
+}
+
 /** What the ways use of the browser; tests give their own. */
 export interface LiveEnvironment {
   /** Milliseconds; need not be the time of day. */
@@ -56,7 +62,7 @@ export interface LiveEnvironment {
   setTimer(run: () => void, ms: number): number;
   clearTimer(timer: number): void;
   fetch(url: string, init: RequestInit): Promise<Response>;
-  openSocket(url: string, protocol: string): WebSocket;
+  openSocket(url: string, protocol: string): LiveSocket;
   isHidden(): boolean;
   isOnline(): boolean;
   /** Call when the page becomes visible or the network changes; returns how to end that. */
