@@ -6,14 +6,17 @@ const BLOCK = 512 * 1024;
 
 /** Eight tables, so that one step takes eight bytes. */
 function tables(): readonly Uint32Array[] {
-  const all = Array.from({ length: 8 }, () => new Uint32Array(256));
+  const first = new Uint32Array(256);
   for (let byte = 0; byte < 256; byte += 1) {
     let crc = byte;
     for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ POLYNOMIAL : crc >>> 1;
-    for (const table of all) {
-      table[byte] = crc;
-      crc = (crc >>> 8) ^ (all[0]?.[crc & 255] ?? 0);
-    }
+    first[byte] = crc;
+  }
+  const all = [first];
+  for (let former = first; all.length < 8;) {
+    const next = former.map((crc) => (crc >>> 8) ^ (first[crc & 255] ?? 0));
+    all.push(next);
+    former = next;
   }
   return all;
 }
