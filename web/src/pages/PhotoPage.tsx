@@ -1,8 +1,9 @@
 import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { createPortal } from "react-dom";
 import { useTranslation } from "react-i18next";
 import { Button } from "@/components/common/Button";
 import { IconButton } from "@/components/common/IconButton";
-import { followLink } from "@/components/gallery/downloads";
+import { followOriginal } from "@/components/gallery/downloads";
 import { PhotoDetails } from "@/components/gallery/PhotoDetails";
 import { Notice, PhotoNotice } from "@/components/gallery/PhotoNotice";
 import { PhotoStage } from "@/components/gallery/PhotoStage";
@@ -105,8 +106,7 @@ export default function PhotoPage({
   };
   const download = async () => {
     try {
-      const { url, filename } = await calls.downloadUrl(photoId);
-      followLink(url, filename);
+      await followOriginal(calls, photoId);
     } catch (error) {
       toaster.show({ tone: "danger", title: errorText(t, error) });
     }
@@ -137,7 +137,7 @@ export default function PhotoPage({
   };
 
   const isGone = query.error instanceof ApiError && query.error.status === 404;
-  return (
+  return createPortal(
     // Keys of a viewer act on the photo wherever the focus is within.
     // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
     <div
@@ -276,7 +276,8 @@ export default function PhotoPage({
           <PhotoDetails photo={photo} detail={detail} />
         </aside>
       )}
-    </div>
+    </div>,
+    document.body,
   );
 }
 

@@ -74,7 +74,12 @@ export function FilterBar({ filters, onChange, isSelecting, onSelecting }: Filte
           <Button
             size="sm"
             icon={ListChecks}
-            className={classes(styles["filter"], isSelecting && styles["isSet"])}
+            className={classes(
+              styles["filter"],
+              styles["selectButton"],
+              isSelecting && styles["isSet"],
+            )}
+            aria-label={t("gallery.select")}
             aria-pressed={isSelecting}
             onClick={onSelecting}
           >

@@ -98,7 +98,7 @@ export function PhotoDetails({ photo, detail }: PhotoDetailsProps) {
             </Line>
           )}
           <Line label={t("photo.size")}>{format.bytes(photo.bytes)}</Line>
-          <Line label={t("photo.type")}>{photo.mimeType.replace("image/", "").toUpperCase()}</Line>
+          <Line label={t("photo.type")}>{typeName(photo.mimeType)}</Line>
         </dl>
       </section>
     </div>
@@ -116,4 +116,9 @@ function Line({ label, children }: { readonly label: string; readonly children: 
 
 function megapixels(pixels: number, locale: string): string {
   return new Intl.NumberFormat(locale, { maximumSignificantDigits: 2 }).format(pixels / 1e6);
+}
+
+/** `JPEG` of a picture; of anything else its type as it is. */
+function typeName(mimeType: string): string {
+  return mimeType.startsWith("image/") ? mimeType.slice("image/".length).toUpperCase() : mimeType;
 }

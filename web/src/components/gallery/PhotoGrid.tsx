@@ -124,6 +124,8 @@ export function PhotoGrid(props: PhotoGridProps) {
   });
   useImperativeHandle(ref, () => ({ focus: focus.focus }));
 
+  const last = photos.at(-1);
+  const lastGroup = last === undefined ? null : dayOf(last, sort);
   const items = virtualizer.getVirtualItems();
   const lastRow = items.at(-1)?.index ?? 0;
   useEffect(() => {
@@ -165,6 +167,7 @@ export function PhotoGrid(props: PhotoGridProps) {
                 <DayHeading
                   day={row.group}
                   ids={row.ids}
+                  isComplete={!hasMore || row.group !== lastGroup}
                   selection={selection}
                   dispatch={dispatch}
                 />
@@ -213,11 +216,13 @@ function keyOf(row: Row | undefined, index: number): string {
 interface DayHeadingProps {
   readonly day: string;
   readonly ids: readonly string[];
+  /** Whether all photos of the day are loaded. */
+  readonly isComplete: boolean;
   readonly selection: Selection;
   readonly dispatch: (action: SelectionAction) => void;
 }
 
-function DayHeading({ day, ids, selection, dispatch }: DayHeadingProps) {
+function DayHeading({ day, ids, isComplete, selection, dispatch }: DayHeadingProps) {
   const { t, i18n } = useTranslation();
   const text = dayHeading(
     day,
@@ -230,7 +235,9 @@ function DayHeading({ day, ids, selection, dispatch }: DayHeadingProps) {
   return (
     <div role="rowheader" className={styles["heading"]}>
       <h2 className={styles["day"]}>{text}</h2>
-      <span className={styles["count"]}>{t("gallery.photoCount", { count: ids.length })}</span>
+      {isComplete && (
+        <span className={styles["count"]}>{t("gallery.photoCount", { count: ids.length })}</span>
+      )}
       <button
         type="button"
         role="checkbox"

@@ -3,6 +3,7 @@ import { classes } from "@/lib/classes";
 import styles from "./Popover.module.css";
 
 export interface PopoverTriggerProps {
+  readonly id: string;
   readonly "aria-haspopup": "dialog";
   readonly "aria-expanded": boolean;
   readonly "aria-controls": string | undefined;
@@ -34,7 +35,7 @@ export function Popover({ label, trigger, children, align = "start" }: PopoverPr
       if (event.key !== "Escape") return;
       event.stopPropagation();
       setIsOpen(false);
-      root.current?.querySelector<HTMLElement>("[aria-haspopup]")?.focus();
+      document.getElementById(`${id}-trigger`)?.focus();
     };
     const element = root.current;
     document.addEventListener("pointerdown", onPointer);
@@ -43,11 +44,12 @@ export function Popover({ label, trigger, children, align = "start" }: PopoverPr
       document.removeEventListener("pointerdown", onPointer);
       element?.removeEventListener("keydown", onKey);
     };
-  }, [isOpen]);
+  }, [isOpen, id]);
 
   return (
     <div ref={root} className={styles["root"]}>
       {trigger({
+        id: `${id}-trigger`,
         "aria-haspopup": "dialog",
         "aria-expanded": isOpen,
         "aria-controls": isOpen ? id : undefined,
@@ -65,7 +67,7 @@ export function Popover({ label, trigger, children, align = "start" }: PopoverPr
         >
           {children(() => {
             setIsOpen(false);
-            root.current?.querySelector<HTMLElement>("[aria-haspopup]")?.focus();
+            document.getElementById(`${id}-trigger`)?.focus();
           })}
         </div>
       )}

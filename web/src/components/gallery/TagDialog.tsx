@@ -41,6 +41,7 @@ export function TagDialog({ count, onClose, onApply }: TagDialogProps) {
     >
       <div className={styles["body"]}>
         <TagInput
+          isFirst
           taken={tags}
           onAdd={(tag) => {
             setTags((before) => (before.includes(tag) ? before : [...before, tag]));

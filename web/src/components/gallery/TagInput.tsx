@@ -11,10 +11,12 @@ export interface TagInputProps {
   readonly taken: readonly string[];
   readonly onAdd: (tag: string) => void;
   readonly isBusy?: boolean;
+  /** Whether the dialog around it gives it the focus when it opens. */
+  readonly isFirst?: boolean;
 }
 
 /** A field for a tag, with those of other photos to choose from. */
-export function TagInput({ taken, onAdd, isBusy = false }: TagInputProps) {
+export function TagInput({ taken, onAdd, isBusy = false, isFirst = false }: TagInputProps) {
   const { t } = useTranslation();
   const { tags } = useTags();
   const id = useId();
@@ -53,6 +55,10 @@ export function TagInput({ taken, onAdd, isBusy = false }: TagInputProps) {
   return (
     <div className={styles["root"]}>
       <input
+        ref={(element) => {
+          // React's `autoFocus` focuses at once; the dialog heeds the attribute when it opens.
+          if (isFirst) element?.setAttribute("autofocus", "");
+        }}
         type="text"
         role="combobox"
         className={styles["input"]}
@@ -90,7 +96,7 @@ export function TagInput({ taken, onAdd, isBusy = false }: TagInputProps) {
         <Plus aria-hidden size={16} />
       </button>
       {isShown && (
-        <ul
+        <div
           id={`${id}-list`}
           role="listbox"
           aria-label={t("photo.tagSuggestions")}
@@ -99,7 +105,7 @@ export function TagInput({ taken, onAdd, isBusy = false }: TagInputProps) {
           {options.map((option, index) => (
             // The keyboard is served by the combobox, which keeps the focus.
             // eslint-disable-next-line jsx-a11y/click-events-have-key-events
-            <li
+            <div
               key={option.label}
               id={`${id}-${index}`}
               role="option"
@@ -115,9 +121,9 @@ export function TagInput({ taken, onAdd, isBusy = false }: TagInputProps) {
             >
               <bdi>{option.label}</bdi>
               <span className={styles["count"]}>{option.count}</span>
-            </li>
+            </div>
           ))}
-        </ul>
+        </div>
       )}
     </div>
   );

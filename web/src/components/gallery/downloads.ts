@@ -2,7 +2,7 @@
 import type { PhotoCalls } from "@/lib/api/photos";
 
 /** Let the browser download from a link, whose answer says that it is an attachment. */
-export function followLink(url: string, filename: string): void {
+function followLink(url: string, filename: string): void {
   const link = document.createElement("a");
   link.href = url;
   link.download = filename; // of the page's own origin only; else the store's answer names it
@@ -10,6 +10,12 @@ export function followLink(url: string, filename: string): void {
   document.body.append(link);
   link.click();
   link.remove();
+}
+
+/** Let the browser download an original. @throws those of `PhotoCalls`. */
+export async function followOriginal(calls: PhotoCalls, photoId: string): Promise<void> {
+  const { url, filename } = await calls.downloadUrl(photoId);
+  followLink(url, filename);
 }
 
 /**

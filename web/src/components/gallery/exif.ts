@@ -60,9 +60,12 @@ function words(value: unknown): string | null {
   return text === "" ? null : text;
 }
 
-/** Return a number with at most `digits` decimals and no trailing zeros. */
+/** Return a number with at most `digits` decimals and no trailing zeros: `1/1000`, as on a dial. */
 function decimal(value: number, digits: number, locale: string): string {
-  return new Intl.NumberFormat(locale, { maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(locale, {
+    maximumFractionDigits: digits,
+    useGrouping: false,
+  }).format(value);
 }
 
 /**
@@ -88,7 +91,7 @@ export function formatAperture(fNumber: unknown, locale = "en"): string | null {
   return value === null ? null : `f/${decimal(value, value < 10 ? 1 : 0, locale)}`;
 }
 
-/** Return a sensitivity as `ISO 3,200`, or null. */
+/** Return a sensitivity as `ISO 3200`, or null. */
 export function formatIso(iso: unknown, locale = "en"): string | null {
   const value = within(iso, ISO);
   return value === null ? null : `ISO ${decimal(value, 0, locale)}`;

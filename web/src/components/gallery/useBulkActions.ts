@@ -6,7 +6,7 @@ import type { PhotoSummaryView } from "@/lib/api/schema";
 import { newKey } from "@/lib/api/upload";
 import { toaster } from "@/stores/toastStore";
 import { forEachLimited } from "./deletions";
-import { followLink, saveOriginal } from "./downloads";
+import { followOriginal, saveOriginal } from "./downloads";
 import { errorText } from "./reasons";
 import { useGalleryServices } from "./services";
 
@@ -74,52 +74,50 @@ export function useBulkActions() {
     const [first] = photos;
     if (first === undefined || isBusy) return;
     setIsBusy(true);
-    let done = 0;
-    let failed = 0;
-    let error: unknown;
-    let toast: number | null = null;
-    const say = () => {
-      const before = toast;
-      const total = photos.length;
-      toast = toaster.show({
+    try {
+      if (photos.length === 1) await followOriginal(calls, first.photoId);
+      else await downloadSeveral(photos);
+    } catch (error) {
+      toaster.show({
+        tone: "danger",
+        title: t("gallery.downloadFailed", { count: 1 }),
+        text: errorText(t, error),
+      });
+    } finally {
+      setIsBusy(false);
+    }
+  };
+
+  const downloadSeveral = async (photos: readonly Named[]) => {
+    let [done, failed] = [0, 0];
+    let firstError: unknown;
+    const total = photos.length;
+    const show = () =>
+      toaster.show({
         tone: "info",
         title: t("gallery.downloading", { done, total }),
         duration: null,
       });
-      if (before !== null) toaster.dismiss(before);
-    };
-    try {
-      if (photos.length === 1) {
-        const { url, filename } = await calls.downloadUrl(first.photoId);
-        followLink(url, filename);
-        return;
+    let toast = show();
+    // One after the other: each is held in memory until it is complete.
+    for (const photo of photos) {
+      try {
+        await saveOriginal(calls, photo.photoId);
+        done += 1;
+      } catch (error) {
+        failed += 1;
+        firstError ??= error;
       }
-      say();
-      // One after the other: each is held in memory until it is complete.
-      for (const photo of photos) {
-        try {
-          await saveOriginal(calls, photo.photoId);
-          done += 1;
-          say();
-        } catch (thrown) {
-          failed += 1;
-          error ??= thrown;
-        }
-      }
-    } catch (thrown) {
-      failed += 1;
-      error = thrown;
-    } finally {
-      setIsBusy(false);
-      if (toast !== null) toaster.dismiss(toast);
+      toaster.dismiss(toast);
+      toast = show();
     }
-    if (failed > 0) {
-      toaster.show({
-        tone: "danger",
-        title: t("gallery.downloadFailed", { count: failed }),
-        text: errorText(t, error),
-      });
-    } else toaster.show({ tone: "success", title: t("gallery.downloaded", { count: done }) });
+    toaster.dismiss(toast);
+    if (failed === 0) {
+      toaster.show({ tone: "success", title: t("gallery.downloaded", { count: done }) });
+      return;
+    }
+    const title = t("gallery.downloadFailed", { count: failed });
+    toaster.show({ tone: "danger", title, text: errorText(t, firstError) });
   };
 
   return { tag, download, isBusy };

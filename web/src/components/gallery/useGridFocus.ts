@@ -39,7 +39,7 @@ export function useGridFocus(options: GridFocusOptions): GridFocus {
     if (wanted.current === null) return;
     const element = grid.current?.querySelector<HTMLElement>(`a[data-photo="${wanted.current}"]`);
     // Behind an open photo nothing takes the focus; it comes when that has closed.
-    if (!element || element.closest("[inert]") !== null) return;
+    if (element?.closest("[inert]") !== null) return;
     wanted.current = null;
     element.focus({ preventScroll: true });
   });
