@@ -30,10 +30,7 @@ export default defineConfig({
       },
     },
   },
-  worker: {
-    format: "es",
-    rolldownOptions: { output: { entryFileNames: "assets/[name].js" } },
-  },
+  worker: { rolldownOptions: { output: { entryFileNames: "assets/[name].js" } } },
   server: {
     proxy: {
       ...Object.fromEntries(proxied.map((path) => [path, { target: gateway, changeOrigin: true }])),

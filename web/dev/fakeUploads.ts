@@ -1,12 +1,7 @@
 /** A store with made-up uploads, for the page of states and for tests of components. */
-import { createStore, type StoreApi } from "zustand/vanilla";
-import type {
-  UploadActions,
-  UploadItem,
-  UploadPhase,
-  UploadState,
-  UploadSummary,
-} from "@/stores/uploadTypes";
+import { createStore } from "zustand/vanilla";
+import type { UploadEngine } from "@/lib/engine/engine";
+import type { UploadItem, UploadPhase, UploadState, UploadSummary } from "@/stores/uploadTypes";
 
 export const SCENES = [
   "mixed",
@@ -141,8 +136,7 @@ export function summaryOf(items: Iterable<UploadItem>): UploadSummary {
   };
 }
 
-export type FakeUploads = UploadActions & {
-  readonly store: StoreApi<UploadState>;
+export type FakeUploads = UploadEngine & {
   /** Names and arguments of the actions that were asked for. */
   readonly calls: readonly (readonly [string, ...unknown[]])[];
   change(id: string, change: Partial<UploadItem>): void;
@@ -241,5 +235,15 @@ export function createFakeUploads(
       note("provide", files);
       return Promise.resolve([]);
     },
+    listener: {
+      onSnapshot: () => undefined,
+      onChange: () => undefined,
+      onTransport: () => undefined,
+      onGone: () => undefined,
+    },
+    onBatchEnd: () => () => undefined,
+    requestThumbnail: () => undefined,
+    start: () => Promise.resolve(),
+    stop: () => undefined,
   };
 }

@@ -10,6 +10,7 @@ import { App } from "@/App";
 import { IconButton } from "@/components/common/IconButton";
 import { Menu } from "@/components/common/Menu";
 import { CircleUser, LogOut } from "@/design/icons";
+import { Toasts } from "@/components/common/Toasts";
 import { applyTheme, THEMES } from "@/design/theme";
 import { UploadProvider } from "@/hooks/useUpload";
 import { setLanguage, startI18n } from "@/lib/i18n";
@@ -43,6 +44,9 @@ function Account() {
   );
 }
 
+// Routes are those of the product: the page says that it is at one of them.
+history.replaceState(null, "", wanted.get("path") ?? "/");
+
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
@@ -50,6 +54,7 @@ if (root) {
       <UploadProvider engine={uploads}>
         <App account={<Account />} />
       </UploadProvider>
+      <Toasts />
     </StrictMode>,
   );
 }

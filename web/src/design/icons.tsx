@@ -34,6 +34,7 @@ export {
   Info,
   Languages,
   ListChecks,
+  ListX,
   LoaderCircle,
   LogIn,
   LogOut,

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { Button } from "@/components/common/Button";
 import { Dialog } from "@/components/common/Dialog";
-import { RotateCw, Trash2, X } from "@/design/icons";
+import { ListX, RotateCw, X } from "@/design/icons";
 import { useUploadActions, useUploadState } from "@/hooks/useUpload";
 import { openCount } from "@/components/progress/phases";
 import styles from "./UploadProgressPanel.module.css";
@@ -51,7 +51,7 @@ export function PanelFooter() {
         <Button
           size="sm"
           variant="ghost"
-          icon={Trash2}
+          icon={ListX}
           className={styles["last"]}
           onClick={() => {
             actions.clearEnded();

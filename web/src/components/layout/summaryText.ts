@@ -45,7 +45,7 @@ export function summaryText(
 export function summaryTone(summary: UploadSummary, isPaused: boolean): Tone {
   const toSend = summary.waiting + summary.uploading;
   if (openCount(summary) === 0) {
-    if (summary.failed > 0) return "danger";
+    if (summary.failed > 0) return summary.completed > 0 ? "warning" : "danger";
     return summary.completed > 0 ? "success" : "neutral";
   }
   if (toSend > 0) return isPaused ? "warning" : "accent";

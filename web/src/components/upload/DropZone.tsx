@@ -38,6 +38,7 @@ export function DropZone({ maxPhotoBytes, isCompact }: DropZoneProps) {
         </FilePicker>
         <FilePicker
           isFolder
+          className={styles["folder"]}
           icon={FolderUp}
           onPick={(collected) => {
             addFiles(() => collected);

@@ -19,6 +19,7 @@ export interface FilePickerProps {
   readonly isFolder?: boolean;
   readonly variant?: ButtonVariant;
   readonly size?: "sm" | "md";
+  readonly className?: string | undefined;
 }
 
 /** A button that opens the browser's dialog for files, with handles where the browser has them. */
@@ -29,6 +30,7 @@ export function FilePicker({
   isFolder = false,
   variant = "secondary",
   size = "md",
+  className,
 }: FilePickerProps) {
   const { t } = useTranslation();
   const input = useRef<HTMLInputElement>(null);
@@ -56,7 +58,7 @@ export function FilePicker({
   };
   return (
     <>
-      <Button icon={icon} variant={variant} size={size} onClick={open}>
+      <Button icon={icon} variant={variant} size={size} className={className} onClick={open}>
         {children}
       </Button>
       <input

@@ -1,7 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { Button } from "@/components/common/Button";
-import { Pause, Play, Trash2 } from "@/design/icons";
+import { ListX, Pause, Play } from "@/design/icons";
 import { useUploadActions, useUploadState } from "@/hooks/useUpload";
 import { openCount } from "@/components/progress/phases";
 import styles from "./UploadQueue.module.css";
@@ -30,30 +30,32 @@ export function QueueHeader() {
           <p className={styles["stats"]}>{t("queue.stats", { waiting, active, completed })}</p>
         )}
       </div>
-      {canPause && (
-        <Button
-          size="sm"
-          icon={isPaused ? Play : Pause}
-          onClick={() => {
-            if (isPaused) actions.resumeAll();
-            else actions.pauseAll();
-          }}
-        >
-          {t(isPaused ? "panel.resumeAll" : "panel.pauseAll")}
-        </Button>
-      )}
-      {canClear && (
-        <Button
-          size="sm"
-          variant="ghost"
-          icon={Trash2}
-          onClick={() => {
-            actions.clearEnded();
-          }}
-        >
-          {t("panel.clear")}
-        </Button>
-      )}
+      <div className={styles["buttons"]}>
+        {canPause && (
+          <Button
+            size="sm"
+            icon={isPaused ? Play : Pause}
+            onClick={() => {
+              if (isPaused) actions.resumeAll();
+              else actions.pauseAll();
+            }}
+          >
+            {t(isPaused ? "panel.resumeAll" : "panel.pauseAll")}
+          </Button>
+        )}
+        {canClear && (
+          <Button
+            size="sm"
+            variant="ghost"
+            icon={ListX}
+            onClick={() => {
+              actions.clearEnded();
+            }}
+          >
+            {t("panel.clear")}
+          </Button>
+        )}
+      </div>
     </header>
   );
 }

@@ -1,7 +1,7 @@
 import { memo } from "react";
 import { useTranslation } from "react-i18next";
 import { IconButton } from "@/components/common/IconButton";
-import { Pause, Play, RotateCw, Trash2, X } from "@/design/icons";
+import { Pause, Play, RotateCw, X } from "@/design/icons";
 import { useUploadActions } from "@/hooks/useUpload";
 import type { UploadPhase } from "@/stores/uploadTypes";
 
@@ -80,7 +80,7 @@ export const RowActions = memo(function RowActions({ id, name, phase, canRetry }
       {CAN_CLEAR.has(phase) && (
         <IconButton
           size="sm"
-          icon={Trash2}
+          icon={X}
           label={t("row.clear", { name })}
           hint={t("row.clearHint")}
           onClick={() => {

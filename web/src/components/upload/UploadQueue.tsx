@@ -81,7 +81,6 @@ const SortableRows = memo(function SortableRows({ order }: { readonly order: rea
     };
   }, []);
 
-   
   const virtualizer = useWindowVirtualizer({
     count: order.length,
     estimateSize: () => ROW_HEIGHT,

@@ -5,7 +5,7 @@ import { FileName } from "@/components/common/FileName";
 import { JobStatusBadge } from "@/components/progress/JobStatusBadge";
 import { PHASE_LOOK, shareOf } from "@/components/progress/phases";
 import { ProgressBar } from "@/components/progress/ProgressBar";
-import { useUploadItem } from "@/hooks/useUpload";
+import { useThumbnail, useUploadItem } from "@/hooks/useUpload";
 import { classes } from "@/lib/classes";
 import { useFormat, type Format } from "@/lib/i18n/format";
 import { reasonText } from "@/lib/i18n/reasons";
@@ -25,6 +25,7 @@ export const UploadRow = memo(function UploadRow({ id, leading }: UploadRowProps
   const { t } = useTranslation();
   const format = useFormat();
   const item = useUploadItem(id);
+  const thumbnailUrl = useThumbnail(id);
   if (!item) return null;
   const { name, phase, failure } = item;
   const share = shareOf(item);
@@ -41,7 +42,7 @@ export const UploadRow = memo(function UploadRow({ id, leading }: UploadRowProps
   return (
     <div className={styles["row"]} data-phase={phase}>
       {leading}
-      <Thumbnail url={item.thumbnailUrl} phase={phase} />
+      <Thumbnail url={thumbnailUrl} phase={phase} />
       <div className={styles["body"]}>
         <div className={styles["line"]}>
           {item.photoId !== null && phase === "completed" ? (
@@ -66,7 +67,15 @@ export const UploadRow = memo(function UploadRow({ id, leading }: UploadRowProps
         )}
         <div className={styles["line"]}>
           <JobStatusBadge phase={phase} />
-          {problem === null && <span className={styles["detail"]}>{detailOf(item, format)}</span>}
+          {problem === null && (
+            <span className={styles["detail"]}>
+              {hasDetail(item) ? (
+                detailOf(item, format)
+              ) : (
+                <span className={styles["narrowSize"]}>{format.bytes(item.size)}</span>
+              )}
+            </span>
+          )}
         </div>
         {problem !== null && (
           <p className={classes(styles["problem"], failure !== null && styles["failure"])}>
@@ -81,8 +90,9 @@ export const UploadRow = memo(function UploadRow({ id, leading }: UploadRowProps
   );
 });
 
+const hasDetail = ({ phase }: UploadItem) => phase === "sending" || phase === "paused";
+
 function detailOf(item: UploadItem, format: Format): string {
-  if (item.phase !== "sending" && item.phase !== "paused") return "";
   const percent = format.percent(shareOf(item));
   if (item.phase === "paused" || item.bytesPerSecond === null) return percent;
   return `${percent} · ${format.speed(item.bytesPerSecond)}`;

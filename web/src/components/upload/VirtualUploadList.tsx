@@ -28,7 +28,7 @@ export const VirtualUploadList = memo(function VirtualUploadList({
     }
     return [...indexes, focused].sort((a, b) => a - b);
   }, []);
-   
+
   const virtualizer = useVirtualizer({
     count: ids.length,
     getScrollElement: () => scroller.current,

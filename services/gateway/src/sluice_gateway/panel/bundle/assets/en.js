@@ -1,1 +1,0 @@
-export{t as announce,n as auth,r as chooseAgain,i as common,o as default,a as drop,s as gallery,c as language,l as live,u as nav,d as notFound,f as panel,p as phase,m as photo,h as queue,g as reasons,_ as row,v as theme,y as toasts,b as uploadPage}from"./en2.js";
