@@ -41,7 +41,7 @@ async def observe(context: BrowserContext) -> Observed:
     observed = Observed()
 
     def note_console(message: ConsoleMessage) -> None:
-        if message.type in _LOUD and "api/auth/me" not in message.location["url"]:
+        if message.type in _LOUD:
             observed.console.append(f"{message.type}: {message.text} {message.location['url']}")
 
     def note_response(response: Response) -> None:
