@@ -94,7 +94,7 @@ async def test_tags_are_added_and_removed(opened: Opened, site: Site, photos: Ph
         field = view.get_by_role("combobox", name=visitor.text("photo.addTag")).or_(
             view.get_by_role("textbox", name=visitor.text("photo.addTag"))
         )
-        await field.fill("Ferien")
+        await field.press_sequentially("Ferien")
         await field.press("Enter")
         remove = view.get_by_role("button", name=visitor.text("photo.removeTag", tag="Ferien"))
         await expect(remove).to_be_visible()

@@ -44,12 +44,7 @@ async def test_wrong_password_is_refused(opened: Opened, site: Site) -> None:
     async with visit(site, opened) as visitor:
         await visitor.open()
         account = site.account
-        await visitor.page.get_by_label(visitor.text("auth.email")).fill(account.email)
-        password = visitor.page.get_by_label(visitor.text("auth.password"), exact=True)
-        await password.fill("wrong horse battery")
-        await visitor.page.get_by_role(
-            "button", name=visitor.text("auth.submitLogIn"), exact=True
-        ).click()
+        await visitor.fill_in_credentials(Account(account.email, "wrong horse battery"))
         reason = visitor.page.get_by_text(visitor.text("auth.wrong"))
         await expect(reason).to_be_visible()
         visitor.observed.forget()

@@ -48,7 +48,10 @@ class Gallery:
         )
 
     async def search(self, words: str) -> None:
-        await self.page.get_by_role("searchbox", name=self._text("gallery.search")).fill(words)
+        """Type words into the empty field."""
+        field = self.page.get_by_role("searchbox", name=self._text("gallery.search"))
+        await field.press("ControlOrMeta+a")
+        await field.press_sequentially(words)
 
     async def open(self, file_name: str) -> Locator:
         """Open a photo; return its view."""

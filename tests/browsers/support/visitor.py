@@ -47,15 +47,20 @@ class Visitor:
     async def open(self, path: str = "/") -> None:
         await self.page.goto(self.site.url + path)
 
+    async def fill_in_credentials(self, account: Account) -> None:
+        """Type them and press the button. By keys: React does not see what Firefox inserts."""
+        await self.page.get_by_label(self.text("auth.email")).press_sequentially(account.email)
+        password = self.page.get_by_label(self.text("auth.password"), exact=True)
+        await password.press_sequentially(account.password)
+        await self.page.get_by_role(
+            "button", name=self.text("auth.submitLogIn"), exact=True
+        ).click()
+
     async def log_in(self, account: Account | None = None, path: str = "/") -> None:
         """Log in with email and password, and wait for the page behind it."""
         who = account or self.site.account
         await self.open(path)
-        await self.page.get_by_label(self.text("auth.email")).fill(who.email)
-        await self.page.get_by_label(self.text("auth.password"), exact=True).fill(who.password)
-        await self.page.get_by_role(
-            "button", name=self.text("auth.submitLogIn"), exact=True
-        ).click()
+        await self.fill_in_credentials(who)
         await self.wait_until_in()
 
     async def wait_until_in(self) -> None:
