@@ -30,7 +30,10 @@ export default defineConfig({
       },
     },
   },
-  worker: { rolldownOptions: { output: { entryFileNames: "assets/[name].js" } } },
+  worker: {
+    format: "es",
+    rolldownOptions: { output: { entryFileNames: "assets/[name].js" } },
+  },
   server: {
     proxy: {
       ...Object.fromEntries(proxied.map((path) => [path, { target: gateway, changeOrigin: true }])),

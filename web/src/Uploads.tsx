@@ -91,7 +91,8 @@ function BatchToasts({ engine }: { readonly engine: UploadEngine }) {
             action: {
               label: t("toasts.showFailed"),
               onAction: () => {
-                uiStore.getState().set({ tab: "failed", isCollapsed: false });
+                uiStore.getState().set({ tab: "failed" });
+                uiStore.getState().showPanel(true);
               },
             },
           }),

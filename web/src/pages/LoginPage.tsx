@@ -6,19 +6,26 @@ import styles from "@/components/auth/auth.module.css";
 import type { CredentialsKind } from "@/components/auth/credentials";
 import { CredentialsForm } from "@/components/auth/CredentialsForm";
 import { FailureNote } from "@/components/auth/FailureNote";
+import type { SessionEnd } from "@/components/auth/session";
 import { useLogIn } from "@/components/auth/useLogIn";
 import { Info, LoaderCircle } from "@/design/icons";
 
 export interface LoginPageProps {
   /** Of a one-time link, used at once; null without one. */
   readonly link: string | null;
-  /** Whether a session has ended while the page was open. */
-  readonly hasEnded: boolean;
+  /** How a session has ended while the page was open; null if there was none. */
+  readonly end: SessionEnd | null;
   readonly onBusy: (isBusy: boolean) => void;
 }
 
+const END_TEXTS = {
+  ended: "auth.ended",
+  left: "auth.loggedOut",
+  unreached: "auth.logOutFailed",
+} as const;
+
 /** Log in or register. Stands in place of the page that needs a session, under its address. */
-export function LoginPage({ link, hasEnded, onBusy }: LoginPageProps) {
+export function LoginPage({ link, end, onBusy }: LoginPageProps) {
   const { t } = useTranslation();
   const [kind, setKind] = useState<CredentialsKind>("logIn");
   const [email, setEmail] = useState("");
@@ -54,10 +61,10 @@ export function LoginPage({ link, hasEnded, onBusy }: LoginPageProps) {
               <h1>{t("auth.title")}</h1>
               <p>{t("auth.subtitle")}</p>
             </div>
-            {hasEnded && failure === null && (
+            {end !== null && failure === null && (
               <div className={styles["ended"]} role="status">
                 <Info aria-hidden size={18} />
-                <p>{t("auth.ended")}</p>
+                <p>{t(END_TEXTS[end])}</p>
               </div>
             )}
             {isDisabled ? (

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { useEffect, useEffectEvent, useRef, useState } from "react";
 import { createPortal } from "react-dom";
 import { useTranslation } from "react-i18next";
 import { Button } from "@/components/common/Button";
@@ -57,7 +57,7 @@ export default function PhotoPage({
 }: PhotoPageProps) {
   const { t } = useTranslation();
   const format = useFormat();
-  const { photos: calls } = useGalleryServices();
+  const { photos: calls, deletions } = useGalleryServices();
   const query = usePhoto(photoId);
   const deletePhotos = useDeletePhotos();
   const page = useRef<HTMLDivElement>(null);
@@ -118,28 +118,41 @@ export default function PhotoPage({
     if (after) onShow(after.photoId);
     else onClose(photoId);
   };
-  const onKeyDown = (event: KeyboardEvent) => {
+  const onKey = useEffectEvent((event: KeyboardEvent) => {
+    if (event.defaultPrevented) return;
     const isTyping = event.target instanceof HTMLElement && event.target.matches("input");
     if (event.key === "Escape") {
-      event.stopPropagation();
       if (isZoomed) setIsZoomed(false);
       else onClose(photoId);
       return;
     }
-    if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-    const isReversed = getComputedStyle(event.currentTarget).direction === "rtl";
+    if (isTyping) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) {
+      if (event.key.toLowerCase() === "z" && deletions.undoLatest() !== null)
+        event.preventDefault();
+      return;
+    }
+    const isReversed = getComputedStyle(document.documentElement).direction === "rtl";
     if (event.key === "ArrowLeft" && !isZoomed) step(isReversed ? 1 : -1);
     else if (event.key === "ArrowRight" && !isZoomed) step(isReversed ? -1 : 1);
     else if (event.key === "i") setIsInfoShown(!isInfoShown);
     else if (event.key === "z") setIsZoomed(!isZoomed);
     else if (event.key === "+" || event.key === "-") setIsZoomed(event.key === "+");
     else if (event.key === "Delete") remove();
-  };
+  });
+  useEffect(() => {
+    // Of the document: a button that had the focus may be gone, and the keys with it.
+    const listener = (event: KeyboardEvent) => {
+      onKey(event);
+    };
+    document.addEventListener("keydown", listener);
+    return () => {
+      document.removeEventListener("keydown", listener);
+    };
+  }, []);
 
   const isGone = query.error instanceof ApiError && query.error.status === 404;
   return createPortal(
-    // Keys of a viewer act on the photo wherever the focus is within.
-    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
     <div
       ref={page}
       role="dialog"
@@ -147,7 +160,6 @@ export default function PhotoPage({
       tabIndex={-1}
       aria-label={photo === null ? t("photo.details") : t("photo.label", { name: photo.filename })}
       className={classes(styles["page"], isInfoShown && styles["withInfo"])}
-      onKeyDown={onKeyDown}
     >
       <div className={styles["viewer"]}>
         <header className={styles["bar"]}>

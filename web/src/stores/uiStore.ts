@@ -28,7 +28,11 @@ export interface UiSettings {
 }
 
 export interface UiState extends UiSettings {
+  /** Whether the sheet is open that the panel is on phones. Not kept: it hides the page. */
+  readonly isSheetOpen: boolean;
   set(settings: Partial<UiSettings>): void;
+  /** Open or close the panel, whichever form it has. */
+  showPanel(isShown: boolean): void;
 }
 
 export const DEFAULT_SETTINGS: UiSettings = {
@@ -100,14 +104,26 @@ export function createUiStore() {
     persist(
       (set) => ({
         ...DEFAULT_SETTINGS,
+        isSheetOpen: false,
         set(settings) {
           set(settings);
+        },
+        showPanel(isShown) {
+          set({ isSheetOpen: isShown, isCollapsed: !isShown });
         },
       }),
       {
         name: "sluice.ui",
         version: 1,
         storage: createJSONStorage(() => storage),
+        partialize: ({ theme, language, concurrency, tab, position, isCollapsed }): UiSettings => ({
+          theme,
+          language,
+          concurrency,
+          tab,
+          position,
+          isCollapsed,
+        }),
         merge: (stored, current) => ({ ...current, ...readSettings(stored) }),
       },
     ),

@@ -1,9 +1,7 @@
 import { useTranslation } from "react-i18next";
 import { Menu, type MenuItem } from "@/components/common/Menu";
 import { LogOut, Monitor } from "@/design/icons";
-import { logOut } from "@/lib/api/auth";
-import { toaster } from "@/stores/toastStore";
-import { useCurrentUser, useSession, useSessionState } from "./session";
+import { useCurrentUser, useLogOut, useSessionState } from "./session";
 import styles from "./auth.module.css";
 
 export interface AccountMenuProps {
@@ -14,7 +12,7 @@ export interface AccountMenuProps {
 /** Who is logged in, and log-out, which ends the session in all tabs. */
 export function AccountMenu({ items = [] }: AccountMenuProps) {
   const { t } = useTranslation();
-  const session = useSession();
+  const logOut = useLogOut();
   const state = useSessionState();
   const user = useCurrentUser();
   const isKeyless = state === "keyless";
@@ -24,16 +22,7 @@ export function AccountMenu({ items = [] }: AccountMenuProps) {
     label: t("auth.logOut"),
     icon: LogOut,
     beginsGroup: items.length > 0,
-    onSelect: () => {
-      logOut(session).then(
-        () => {
-          toaster.show({ tone: "success", title: t("auth.loggedOut") });
-        },
-        () => {
-          toaster.show({ tone: "warning", title: t("auth.logOutFailed") });
-        },
-      );
-    },
+    onSelect: () => void logOut(),
   };
   return (
     <Menu

@@ -7,7 +7,7 @@ import { WifiOff, LoaderCircle } from "@/design/icons";
 import { SessionEnded } from "@/lib/api/session";
 import { LoginPage } from "@/pages/LoginPage";
 import { toaster } from "@/stores/toastStore";
-import { useSession, useSessionState } from "./session";
+import { LeaveProvider, useSession, useSessionState, type SessionEnd } from "./session";
 import styles from "./auth.module.css";
 
 export interface SessionGateProps {
@@ -23,7 +23,7 @@ export function SessionGate({ link, children }: SessionGateProps) {
   const { t } = useTranslation();
   const client = useQueryClient();
   const [isLoggingIn, setIsLoggingIn] = useState(link !== null);
-  const [wasLoggedIn, setWasLoggedIn] = useState(false);
+  const [end, setEnd] = useState<SessionEnd | null>(null);
   const [isUnreachable, setIsUnreachable] = useState(false);
   const [tries, setTries] = useState(0);
   const [hasLinkFailed, setHasLinkFailed] = useState(false);
@@ -41,7 +41,7 @@ export function SessionGate({ link, children }: SessionGateProps) {
     if (state !== "logged-out" || !hadSession.current || isLoggingIn) return;
     // The next person at this browser must not see the photos of this one.
     client.clear();
-    setWasLoggedIn(true);
+    setEnd((known) => known ?? "ended");
   }, [state, client, isLoggingIn]);
 
   const isIn = state === "logged-in" || state === "keyless";
@@ -53,11 +53,12 @@ export function SessionGate({ link, children }: SessionGateProps) {
 
   const onBusy = (isBusy: boolean) => {
     setIsLoggingIn(isBusy);
+    if (isBusy) setEnd(null);
     if (!isBusy && link !== null) setHasLinkFailed(session.getState() !== "logged-in");
   };
-  if (isIn && !isLoggingIn) return children;
+  if (isIn && !isLoggingIn) return <LeaveProvider value={setEnd}>{children}</LeaveProvider>;
   if (state === "logged-out" || isLoggingIn || link !== null) {
-    return <LoginPage link={link} hasEnded={wasLoggedIn} onBusy={onBusy} />;
+    return <LoginPage link={link} end={end} onBusy={onBusy} />;
   }
   if (!isUnreachable) {
     return (

@@ -1,7 +1,13 @@
 /** The session of this browser, for components. */
 import { createContext, useContext, useSyncExternalStore } from "react";
 import { useQuery } from "@tanstack/react-query";
-import { type SessionKeeper, type SessionState, type UserView, currentUser } from "@/lib/api/auth";
+import {
+  type SessionKeeper,
+  type SessionState,
+  type UserView,
+  currentUser,
+  logOut,
+} from "@/lib/api/auth";
 import { createApi } from "@/lib/api/client";
 
 const Context = createContext<SessionKeeper | null>(null);
@@ -13,6 +19,27 @@ export function useSession(): SessionKeeper {
   const session = useContext(Context);
   if (session === null) throw new Error("There is no session around; wrap it in SessionProvider.");
   return session;
+}
+
+/** How a session ended that was open in this page. `unreached`: left, but the gateway was not told. */
+export type SessionEnd = "ended" | "left" | "unreached";
+
+const LeaveContext = createContext<(end: SessionEnd) => void>(() => undefined);
+
+export const LeaveProvider = LeaveContext.Provider;
+
+/** Log out, here and in all other tabs. */
+export function useLogOut(): () => Promise<void> {
+  const session = useSession();
+  const leave = useContext(LeaveContext);
+  return async () => {
+    leave("left");
+    try {
+      await logOut(session);
+    } catch {
+      leave("unreached"); // said on the log-in page: the tokens of this browser are gone anyway
+    }
+  };
 }
 
 /** Whether somebody is logged in; changes in all tabs at once. */

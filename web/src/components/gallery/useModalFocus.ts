@@ -22,17 +22,19 @@ export function useModalFocus(element: RefObject<HTMLElement | null>): void {
       );
       const [first, last] = [reachable[0], reachable.at(-1)];
       const active = document.activeElement;
-      const isAtEdge = active === (event.shiftKey ? first : last) || active === modal;
-      if (!isAtEdge || (active === modal && !event.shiftKey)) return;
+      // The button that had the focus may be gone.
+      const isLost = active === null || active === document.body;
+      const isAtEdge = active === (event.shiftKey ? first : last);
+      if (!isLost && !isAtEdge && !(active === modal && event.shiftKey)) return;
       event.preventDefault();
       (event.shiftKey ? last : first)?.focus();
     };
-    modal.addEventListener("keydown", onKeyDown);
+    document.addEventListener("keydown", onKeyDown);
     const root = document.documentElement;
     const before = root.style.overflow;
     root.style.overflow = "hidden";
     return () => {
-      modal.removeEventListener("keydown", onKeyDown);
+      document.removeEventListener("keydown", onKeyDown);
       root.style.overflow = before;
     };
   }, [element]);

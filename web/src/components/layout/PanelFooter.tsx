@@ -6,7 +6,15 @@ import { Dialog } from "@/components/common/Dialog";
 import { ListX, RotateCw, X } from "@/design/icons";
 import { useUploadActions, useUploadState } from "@/hooks/useUpload";
 import { openCount } from "@/components/progress/phases";
+import type { UploadItem } from "@/stores/uploadTypes";
 import styles from "./UploadProgressPanel.module.css";
+
+function canRetrySome(items: Iterable<UploadItem>): boolean {
+  for (const { phase, failure } of items) {
+    if (phase === "failed" && failure?.canRetry === true) return true;
+  }
+  return false;
+}
 
 /** What can be done with all uploads at once. */
 export function PanelFooter() {
@@ -14,9 +22,9 @@ export function PanelFooter() {
   const actions = useUploadActions();
   const [isAsking, setIsAsking] = useState(false);
   const [canCancel, canRetry, canClear] = useUploadState(
-    useShallow(({ summary }) => [
+    useShallow(({ summary, items }) => [
       openCount(summary) > summary.processing,
-      summary.failed > 0,
+      summary.failed > 0 && canRetrySome(items.values()),
       summary.total > openCount(summary),
     ]),
   );

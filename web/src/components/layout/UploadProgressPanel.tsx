@@ -35,24 +35,18 @@ export function UploadProgressPanel() {
   const isPhone = useMediaQuery(PHONE);
   const isRoomy = useMediaQuery(ROOMY);
   const kept = useUi((state) => state.isCollapsed);
-  const [isSheetOpen, setIsSheetOpen] = useState(false);
+  const isSheetOpen = useUi((state) => state.isSheetOpen);
   // The focus follows the button that was pressed, and stays where it is otherwise.
   const [isToggled, setIsToggled] = useState(false);
 
-  const toggle = useCallback(
-    (isCollapsed: boolean) => {
-      setIsToggled(true);
-      if (isPhone) setIsSheetOpen(!isCollapsed);
-      else uiStore.getState().set({ isCollapsed });
-    },
-    [isPhone],
-  );
   const collapse = useCallback(() => {
-    toggle(true);
-  }, [toggle]);
+    setIsToggled(true);
+    uiStore.getState().showPanel(false);
+  }, []);
   const expand = useCallback(() => {
-    toggle(false);
-  }, [toggle]);
+    setIsToggled(true);
+    uiStore.getState().showPanel(true);
+  }, []);
 
   if (!hasItems) return null;
   const isCollapsed = isPhone ? !isSheetOpen : (kept ?? !isRoomy);

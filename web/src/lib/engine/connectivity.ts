@@ -67,6 +67,9 @@ export function createConnectivity(deps: ConnectivityDeps): Connectivity {
   };
 }
 
+/** What a proxy answers in place of a gateway that it cannot reach. */
+const OF_PROXIES: ReadonlySet<number> = new Set([502, 503, 504]);
+
 /** Any answer of the gateway counts: a server that refuses is there. */
 export function healthProbe(
   baseUrl: string,
@@ -74,11 +77,11 @@ export function healthProbe(
 ): (signal: AbortSignal) => Promise<boolean> {
   return async (signal) => {
     try {
-      await send(`${baseUrl}/healthz`, {
+      const { status } = await send(`${baseUrl}/healthz`, {
         cache: "no-store",
         signal: AbortSignal.any([signal, AbortSignal.timeout(3000)]),
       });
-      return true;
+      return !OF_PROXIES.has(status);
     } catch {
       return false;
     }

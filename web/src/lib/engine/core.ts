@@ -3,7 +3,7 @@ import type { UploadItem, UploadState } from "@/stores/uploadTypes";
 import type { UploadStore } from "@/stores/uploadStore";
 import type { Ticket } from "@/lib/s3/single";
 import { type Batcher, type Frames, createBatcher } from "./batcher";
-import { QUIET, type UploadEvent } from "./events";
+import { QUIET, type UploadEvent, WITHOUT_JOB } from "./events";
 import { reduceAll } from "./reducer";
 
 /** Of a file, besides what is shown: changed in place, and gone with its item. */
@@ -46,6 +46,8 @@ export interface Change {
 export class EngineCore {
   readonly works = new Map<string, Work>();
   private readonly byPhoto = new Map<string, string>();
+  /** Items without a job that may need one: nobody has to look for them in a long list. */
+  private readonly jobless = new Set<string>();
   private pending: UploadEvent[] = [];
   private current: UploadState;
   private isApplying = false;
@@ -96,6 +98,11 @@ export class EngineCore {
     return this.byPhoto.get(photoId);
   }
 
+  get hasJobless(): boolean {
+    this.apply();
+    return this.jobless.size > 0;
+  }
+
   /** Stop sending a file; its phase is the caller's business. */
   interrupt(id: string): void {
     const work = this.works.get(id);
@@ -144,6 +151,8 @@ export class EngineCore {
   }
 
   private index(before: UploadItem | undefined, after: UploadItem | undefined): void {
+    if (before !== undefined) this.jobless.delete(before.id);
+    if (after?.jobId === null && WITHOUT_JOB.has(after.phase)) this.jobless.add(after.id);
     if (before?.photoId === after?.photoId) return;
     if (before?.photoId != null) this.byPhoto.delete(before.photoId);
     if (after?.photoId != null) this.byPhoto.set(after.photoId, after.id);

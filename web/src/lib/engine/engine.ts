@@ -58,6 +58,7 @@ export interface UploadEngineDeps {
   readonly repeat?: RepeatOptions;
   readonly tab?: () => Promise<Tab>;
   readonly probe?: (signal: AbortSignal) => Promise<boolean>;
+  readonly target?: EventTarget;
 }
 
 export interface UploadEngine extends UploadActions {
@@ -87,6 +88,7 @@ export function createUploadEngine(deps: UploadEngineDeps): UploadEngine {
 
   const connectivity = createConnectivity({
     probe: deps.probe ?? healthProbe(baseUrl),
+    ...(deps.target === undefined ? {} : { target: deps.target }),
     onChange: (isOnline) => {
       core.dispatch({ type: "network", isOnline });
     },

@@ -55,6 +55,9 @@ export const ENDED: ReadonlySet<UploadPhase> = new Set([
   "duplicate",
 ]);
 
+/** Phases in which an item without a job gets one. */
+export const WITHOUT_JOB: ReadonlySet<UploadPhase> = new Set(["waiting", "paused"]);
+
 /** Where each phase may lead. What is missing here cannot happen, whatever an event says. */
 export const TRANSITIONS: Readonly<Record<UploadPhase, ReadonlySet<UploadPhase>>> = {
   waiting: new Set([
@@ -98,7 +101,16 @@ export const TRANSITIONS: Readonly<Record<UploadPhase, ReadonlySet<UploadPhase>>
   // Back: after a reload the gateway may say that it never arrived.
   processing: new Set(["waiting", "paused", "needs-file", "completed", "failed", "cancelled"]),
   completed: new Set(),
-  failed: new Set(["waiting", "paused", "needs-file", "processing", "completed", "cancelled"]),
+  // To itself: the gateway knows the reason better.
+  failed: new Set([
+    "failed",
+    "waiting",
+    "paused",
+    "needs-file",
+    "processing",
+    "completed",
+    "cancelled",
+  ]),
   // The gateway may have been faster than the person.
   cancelled: new Set(["completed"]),
   rejected: new Set(),

@@ -9,11 +9,11 @@ import {
   type UploadItemView,
   newKey,
 } from "@/lib/api/upload";
-import type { UploadItem, UploadPhase, UploadStrategy } from "@/stores/uploadTypes";
+import type { UploadItem, UploadStrategy } from "@/stores/uploadTypes";
 import { type Backoff, delayOf } from "./backoff";
 import type { EngineCore } from "./core";
 import { failureOf } from "./decisions";
-import type { UploadEvent } from "./events";
+import { type UploadEvent, WITHOUT_JOB } from "./events";
 import { limitOf, sentName, strategyOf } from "./precheck";
 import { type JobPlan, planJobs } from "./scheduler";
 
@@ -39,7 +39,6 @@ interface Unit {
 }
 
 const BACKOFF: Backoff = { baseMs: 1000, capMs: 30_000 };
-const WITHOUT_JOB: ReadonlySet<UploadPhase> = new Set(["waiting", "paused"]);
 
 export class JobCreator {
   private unit: Unit | null = null;
@@ -59,6 +58,7 @@ export class JobCreator {
     const { core } = this.deps;
     if (this.isBusy || this.stopped.signal.aborted) return;
     if (!core.state.isOnline || this.deps.isBlocked()) return;
+    if (this.unit === null && !core.hasJobless) return;
     const delayMs = this.notBefore - this.now();
     if (delayMs > 0) {
       this.timer ??= setTimeout(() => {

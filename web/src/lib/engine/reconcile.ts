@@ -113,7 +113,9 @@ export function applyNews(core: EngineCore, news: PhotoNews): void {
       core.release(id);
       return;
     case "FAILED":
-      if (item.phase === "failed" || isOfFormerAttempt(core, id)) return;
+      if (isOfFormerAttempt(core, id)) return;
+      // What failed here has its reason, unless that only says that it has failed there.
+      if (item.phase === "failed" && item.failure?.reason !== "PHOTO_ENDED") return;
       core.interrupt(id);
       core.dispatch({
         type: "entered",

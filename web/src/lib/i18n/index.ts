@@ -55,6 +55,7 @@ export async function startI18n(chosen: string | null): Promise<void> {
     fallbackLng: FALLBACK,
     resources: { en: { translation: en } },
     interpolation: { escapeValue: false },
+    showSupportNotice: false,
     react: { useSuspense: false },
     showSupportNotice: false, // an advertisement in the console
   });

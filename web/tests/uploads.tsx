@@ -1,0 +1,57 @@
+/** Render components with made-up uploads, in English, in a window of a desktop. */
+import type { ReactElement } from "react";
+import { render, type RenderResult } from "@testing-library/react";
+import axe from "axe-core";
+import { vi } from "vitest";
+import { UploadProvider } from "@/hooks/useUpload";
+import { setLanguage, startI18n } from "@/lib/i18n";
+import { DEFAULT_SETTINGS, uiStore } from "@/stores/uiStore";
+import type { FakeUploads } from "../dev/fakeUploads";
+
+/** jsdom has no layout: rows have these heights, everything else that of a panel. Pixels. */
+const ROW_HEIGHT = 80;
+const OTHER_HEIGHT = 480;
+
+/** What jsdom lacks, and a fresh state. For `beforeEach`. */
+export async function prepareBrowser(width = 1280): Promise<void> {
+  localStorage.clear();
+  uiStore.setState({ ...DEFAULT_SETTINGS, isSheetOpen: false });
+  vi.stubGlobal("innerWidth", width);
+  vi.stubGlobal("innerHeight", 800);
+  vi.stubGlobal("matchMedia", (query: string) => {
+    const [, kind, limit] = /\((min|max)-width: (\d+)px\)/.exec(query) ?? [];
+    return {
+      matches: kind === "min" ? width >= Number(limit) : kind === "max" && width <= Number(limit),
+      addEventListener: () => undefined,
+      removeEventListener: () => undefined,
+    };
+  });
+  vi.spyOn(HTMLElement.prototype, "offsetHeight", "get").mockImplementation(function (
+    this: HTMLElement,
+  ) {
+    return this.dataset["index"] === undefined ? OTHER_HEIGHT : ROW_HEIGHT;
+  });
+  vi.spyOn(HTMLElement.prototype, "offsetWidth", "get").mockReturnValue(400);
+  vi.spyOn(Element.prototype, "clientWidth", "get").mockReturnValue(400);
+  vi.spyOn(Element.prototype, "clientHeight", "get").mockReturnValue(OTHER_HEIGHT);
+  HTMLDialogElement.prototype.showModal ??= function (this: HTMLDialogElement) {
+    this.open = true;
+  };
+  HTMLDialogElement.prototype.close ??= function (this: HTMLDialogElement) {
+    this.open = false;
+  };
+  await startI18n("en");
+  await setLanguage("en");
+}
+
+export function renderWith(uploads: FakeUploads, element: ReactElement): RenderResult {
+  return render(<UploadProvider engine={uploads}>{element}</UploadProvider>);
+}
+
+/** Findings of axe, as "rule: element". Contrast needs a layout; contrast.test.ts computes it. */
+export async function findingsOf(element: Element): Promise<readonly string[]> {
+  const { violations } = await axe.run(element, {
+    rules: { "color-contrast": { enabled: false }, region: { enabled: false } },
+  });
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}
