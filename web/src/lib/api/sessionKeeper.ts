@@ -73,6 +73,8 @@ class Keeper implements SessionKeeper {
   /** Where there is no storage. */
   private kept: string | null = null;
   private renewal: Promise<string | null> | null = null;
+  /** This tab itself keeps the lock for a moment after a renewal. */
+  private isSettling = false;
 
   constructor(deps: SessionDeps) {
     this.baseUrl = deps.baseUrl;
@@ -128,11 +130,12 @@ class Keeper implements SessionKeeper {
   /** @param refused - a token that the gateway did not take: another one is needed. */
   private async renew(refused: string | null): Promise<string | null> {
     if (this.refreshToken() === null) return this.withoutSession();
+    const isOwnLock = this.isSettling;
     return new Promise((resolve, reject) => {
       // The callers get their token at once; the lock stays until other tabs can see the new one.
       this.lock
         .run(async (waited) => {
-          if (waited) await this.awaitMessage(refused);
+          if (waited && !isOwnLock) await this.awaitMessage(refused);
           const usable = this.usable();
           if (usable !== null && usable !== refused) {
             resolve(usable);
@@ -141,7 +144,9 @@ class Keeper implements SessionKeeper {
           const refreshToken = this.refreshToken();
           if (refreshToken === null) throw new SessionEnded("The session was ended elsewhere.");
           resolve(await this.exchange(refreshToken));
+          this.isSettling = true;
           await this.sleep(SETTLE_MS);
+          this.isSettling = false;
         })
         .catch((error: unknown) => {
           reject(error instanceof Error ? error : new Error(String(error)));

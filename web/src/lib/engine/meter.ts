@@ -54,12 +54,11 @@ export class Meter {
       this.total = null;
     } else this.measure(state, now);
     const bytesPerSecond = this.total?.bytesPerSecond ?? null;
-    const { bytesTotal, bytesSent } = state.summary;
     this.core.dispatch({
       type: "measured",
       speeds: this.rounded(),
       bytesPerSecond: bytesPerSecond === null ? null : Math.round(bytesPerSecond),
-      secondsLeft: isIdle ? null : secondsLeft(bytesTotal - bytesSent, bytesPerSecond),
+      secondsLeft: isIdle ? null : secondsLeft(bytesLeft(state), bytesPerSecond),
     });
     this.onTick(state);
   }
@@ -87,4 +86,13 @@ export class Meter {
     }
     return known;
   }
+}
+
+/** Of what is sent by itself: not what is paused or has failed. */
+function bytesLeft(state: UploadState): number {
+  let bytes = 0;
+  for (const { phase, size, bytesSent } of state.items.values()) {
+    if (phase === "sending" || phase === "waiting") bytes += size - bytesSent;
+  }
+  return bytes;
 }
