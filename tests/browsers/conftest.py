@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from browsers.support.engines import Engine, Opened, open_browser
 from browsers.support.photo_files import PhotoFiles
-from browsers.support.site import Site, running_site
+from browsers.support.site import SharedServer, Site, running_site, shared_server
 from tools.backends.browsers import described
 
 
@@ -37,8 +37,22 @@ async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    """Run a server on the embedded backends that the tests of this process share."""
+    with shared_server(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """Provide a server on the embedded backends, behind proxies."""
+async def site(shared: SharedServer) -> AsyncIterator[Site]:
+    """Provide that server behind proxies of the test, with an account of its own."""
+    async with shared.site() as running:
+        yield running
+
+
+@pytest.fixture
+async def own_site(tmp_path: Path) -> AsyncIterator[Site]:
+    """Provide a server of the test alone, which may end it."""
     async with running_site(tmp_path) as running:
         yield running

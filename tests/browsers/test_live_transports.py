@@ -65,15 +65,15 @@ async def test_polling_follows_blocked_streams(
 
 @pytest.mark.slow
 async def test_websocket_is_used_where_it_passes(
-    opened: Opened, site: Site, photos: PhotoFiles
+    opened: Opened, own_site: Site, photos: PhotoFiles
 ) -> None:
     """Without a fault the panel says nothing about the connection."""
-    async with visit(site, opened) as visitor:
+    async with visit(own_site, opened) as visitor:
         await visitor.log_in()
         await visitor.choose(photos.thumbs(PHOTOS))
 
         async def is_live() -> bool:
-            address = site.server.metrics_address
+            address = own_site.server.metrics_address
             return await metric(address, "sluice_gateway_live_sessions", transport="stomp") > 0
 
         await until(is_live, what="the page has a STOMP session")

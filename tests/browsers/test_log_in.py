@@ -24,15 +24,15 @@ def printed_link(site: Site) -> str:
     return found[0]
 
 
-async def test_printed_link_logs_in_once(opened: Opened, site: Site) -> None:
+async def test_printed_link_logs_in_once(opened: Opened, own_site: Site) -> None:
     """The link leaves the address of the page; a second use is refused with a reason."""
-    link = printed_link(site)
-    async with visit(site, opened) as visitor:
+    link = printed_link(own_site)
+    async with visit(own_site, opened) as visitor:
         await visitor.page.goto(link)
         await visitor.wait_until_in()
         assert "login=" not in visitor.page.url
         await visitor.observed.assert_silent(visitor.page)
-    async with visit(site, opened) as stranger:
+    async with visit(own_site, opened) as stranger:
         await stranger.page.goto(link)
         await stranger.expect_logged_out()
         await expect(

@@ -66,49 +66,49 @@ async def seconds_until_live(site: Site) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_uploads_survive_a_network_cut(
-    opened: Opened, site: Site, photos: PhotoFiles
+    opened: Opened, own_site: Site, photos: PhotoFiles
 ) -> None:
     """No byte passes and no connection opens for ten seconds."""
-    async with uploading(site, opened, photos) as visitor:
-        site.cut()
+    async with uploading(own_site, opened, photos) as visitor:
+        own_site.cut()
         cut_at = time.monotonic()
         await visitor.panel.expect_hint("offline")
         await asyncio.sleep(CUT_SECONDS - (time.monotonic() - cut_at))  # the fault itself
-        site.heal()
-        took = await seconds_until_live(site)
+        own_site.heal()
+        took = await seconds_until_live(own_site)
         print(f"\nlive {took:.1f} s after the network")  # noqa: T201
-        await assert_all_complete(site, visitor)
+        await assert_all_complete(own_site, visitor)
     assert took < LIVE_SECONDS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_uploads_survive_a_killed_server(
-    opened: Opened, site: Site, photos: PhotoFiles
+    opened: Opened, own_site: Site, photos: PhotoFiles
 ) -> None:
-    async with uploading(site, opened, photos) as visitor:
-        await site.restart()
-        took = await seconds_until_live(site)
+    async with uploading(own_site, opened, photos) as visitor:
+        await own_site.restart()
+        took = await seconds_until_live(own_site)
         print(f"\nlive {took:.1f} s after the server")  # noqa: T201
-        await assert_all_complete(site, visitor)
+        await assert_all_complete(own_site, visitor)
     assert took < LIVE_SECONDS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_offline_browser_waits_and_goes_on(
-    chromium: Opened, site: Site, photos: PhotoFiles
+    chromium: Opened, own_site: Site, photos: PhotoFiles
 ) -> None:
     """The browser knows it: nothing is tried meanwhile, and nothing fails."""
-    async with uploading(site, chromium, photos) as visitor:
+    async with uploading(own_site, chromium, photos) as visitor:
         await visitor.context.set_offline(True)
         await visitor.panel.expect_hint("noNetwork")
-        sent = len(site.puts())
+        sent = len(own_site.puts())
         await asyncio.sleep(3)  # the fault itself
-        assert len(site.puts()) == sent
+        assert len(own_site.puts()) == sent
         await visitor.panel.expect_count("failed", 0)
         await visitor.context.set_offline(False)
-        await assert_all_complete(site, visitor)
+        await assert_all_complete(own_site, visitor)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from bench.load.photos import photo
 from browsers.support.engines import Opened, View
 from browsers.support.photo_files import PhotoFiles
 from browsers.support.screenshots import assert_looks_like
-from browsers.support.site import Account, Site
+from browsers.support.site import Site
 from browsers.support.visitor import Visitor, visit
 from support.network_faults import Faults
 from support.waiting import until
@@ -72,8 +72,6 @@ async def test_screenshot_of_first_pages(
     chromium: Opened, site: Site, photos: PhotoFiles, size: str, theme: str
 ) -> None:
     """The log-in, and the pages of somebody who has no photo yet."""
-    site.account = Account("ann@example.com")
-    await site.register()
     async with visit(site, chromium, view_of(size, theme)) as visitor:
         shown = scene(visitor, photos, size, theme)
         await visitor.open()
@@ -93,8 +91,6 @@ async def test_screenshot_of_panel_and_gallery(
     chromium: Opened, site: Site, photos: PhotoFiles, size: str, theme: str
 ) -> None:
     """Uploads that are completed, failed, refused and waiting; then the gallery and a photo."""
-    site.account = Account("ann@example.com")
-    await site.register()
     broken = photos.written("broken.jpg", photos.small[:-500])
     refused = photos.written("notes.txt", b"no photo")
     async with visit(site, chromium, view_of(size, theme)) as visitor:

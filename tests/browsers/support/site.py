@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from support.keyed_server import own_keys
 from support.proxy import FaultProxy
 from support.redis_server import free_port
 from support.round_robin import round_robin
-from support.server import StandaloneServer
+from support.server import StandaloneServer, standalone
 from support.shared_services import end_to_end_deployment
 
 PASSWORD: Final = "correct horse battery"
@@ -54,7 +54,9 @@ class Site:
     gateway_faults: HttpFaults
     object_faults: HttpFaults
     http: aiohttp.ClientSession
-    account: Account = field(default_factory=lambda: Account(f"{secrets.token_hex(4)}@example.com"))
+    account: Account = field(
+        default_factory=lambda: Account(f"ann-{secrets.token_hex(4)}@example.com")
+    )
     token: str = ""
 
     @property
@@ -160,6 +162,49 @@ async def running_site(
         site = Site(server, gateway, objects, gateway_faults, object_faults, http)
         await site.register()
         yield site
+
+
+@dataclass(frozen=True, slots=True)
+class SharedServer:
+    """A server on embedded backends for many tests, each with its own proxies and account."""
+
+    server: StandaloneServer
+    gateway_port: int
+    objects_port: int
+
+    @asynccontextmanager
+    async def site(self) -> AsyncIterator[Site]:
+        """Put proxies before it inside the block, with a new account."""
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            faults = HttpFaults()
+            gateway = await enter(
+                FaultProxy(*_endpoint(self.server.gateway_address), listen_port=self.gateway_port)
+            )
+            objects = await enter(
+                FaultProxy(
+                    *_endpoint(self.server.objects_address),
+                    listen_port=self.objects_port,
+                    http=faults,
+                )
+            )
+            http = await enter(aiohttp.ClientSession())
+            site = Site(self.server, gateway, objects, HttpFaults(), faults, http)
+            await site.register()
+            yield site
+
+
+@contextmanager
+def shared_server(folder: Path) -> Iterator[SharedServer]:
+    """Run one inside the block, whose public addresses are those of proxies to come."""
+    gateway_port, objects_port = free_port(), free_port()
+    settings = {
+        **NO_LIMITS,
+        **own_keys(f"http://127.0.0.1:{gateway_port}"),
+        "SLUICE_GATEWAY__OBJECTS_URL": f"http://127.0.0.1:{objects_port}",
+    }
+    with standalone(folder / "data", settings) as server:
+        yield SharedServer(server, gateway_port, objects_port)
 
 
 @asynccontextmanager
