@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from browsers.support.engines import Engine, Opened, open_browser
 from browsers.support.photo_files import PhotoFiles
 from browsers.support.site import SharedServer, Site, running_site, shared_server
 from tools.backends.browsers import described
+
+expect.set_options(timeout=20_000)  # milliseconds; a busy machine takes longer than the default
 
 
 def pytest_report_header() -> str:
@@ -55,4 +58,11 @@ async def site(shared: SharedServer) -> AsyncIterator[Site]:
 async def own_site(tmp_path: Path) -> AsyncIterator[Site]:
     """Provide a server of the test alone, which may end it."""
     async with running_site(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def filtered(tmp_path: Path) -> AsyncIterator[Site]:
+    """Provide a site whose proxy answers some requests itself; WebSockets do not pass."""
+    async with running_site(tmp_path, filters_gateway=True) as running:
         yield running

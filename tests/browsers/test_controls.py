@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -17,6 +18,7 @@ from support.waiting import until
 
 PHOTOS = 100
 SLOW = Faults(bytes_per_second=60_000, slice_bytes=4096)
+TYPE = (("content-type", "application/problem+json"),)
 STALLED = Faults(stalled=True)
 
 
@@ -64,7 +66,7 @@ async def test_paused_uploads_send_nothing_until_resumed(
         await visitor.panel.button("resumeAll").click()
         await visitor.panel.expect_completed(PHOTOS)
         await statuses_settle(site, {"COMPLETED": PHOTOS})
-        await visitor.observed.assert_silent(visitor.page)
+        await visitor.observed.assert_handled(visitor.page)
 
 
 @pytest.mark.slow
@@ -106,20 +108,36 @@ async def test_cancelled_uploads_are_cancelled_at_the_server(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_failed_upload_is_retried(chromium: Opened, site: Site, photos: PhotoFiles) -> None:
-    """The store refuses one photo for good; it is sent again when somebody asks for it."""
-    refusal = HttpFault(400, b"<Error><Code>Refused</Code></Error>", "PUT", times=None)
-    async with visit(site, chromium) as visitor:
+async def test_failed_upload_is_retried(
+    chromium: Opened, filtered: Site, photos: PhotoFiles
+) -> None:
+    """There is no space for the photos; when there is, somebody asks for them again."""
+    refusal = {
+        "type": "about:blank",
+        "title": "No space",
+        "status": 507,
+        "detail": "It is full.",
+        "reason": "QUOTA_EXCEEDED",
+        "metadata": {},
+        "requestId": "1",
+    }
+    fault = HttpFault(
+        507, json.dumps(refusal).encode(), "POST", "/commands/upload-jobs", None, TYPE
+    )
+    async with visit(filtered, chromium) as visitor:
         await visitor.log_in()
-        site.object_faults.add(refusal)
-        await visitor.choose(photos.thumbs(1, "retried"))
-        await visitor.panel.expect_count("failed", 1)
-        site.object_faults.clear()
+        filtered.gateway_faults.add(fault)
+        await visitor.choose(photos.thumbs(2, "retried"))
+        await visitor.panel.expect_count("failed", 2)
         await visitor.panel.show("failed")
+        await visitor.panel.expect_reason("retried_0001.jpg", "QUOTA_EXCEEDED")
+        filtered.gateway_faults.clear()
         await visitor.panel.action("retry", "retried_0001.jpg").click()
-        await visitor.panel.expect_completed(1)
+        await visitor.panel.expect_count("completed", 1)
+        await visitor.panel.button("retryFailed").click()
+        await visitor.panel.expect_completed(2)
         await visitor.panel.expect_count("failed", 0)
-        await statuses_settle(site, {"COMPLETED": 1})
+        await statuses_settle(filtered, {"COMPLETED": 2})
 
 
 @pytest.mark.slow

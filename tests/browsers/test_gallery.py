@@ -28,6 +28,7 @@ async def with_photos(visitor: Visitor, files: Sequence[Path]) -> None:
     await visitor.log_in()
     await visitor.choose(files)
     await visitor.panel.expect_completed(len(files))
+    await visitor.panel.button("collapse").click()  # it is above a part of the gallery
     await visitor.go_to("gallery")
     await visitor.gallery.expect_thumbnails(len(files))
 

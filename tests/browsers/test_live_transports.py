@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from playwright.async_api import expect
 
 from browsers.support.engines import Opened
 from browsers.support.photo_files import PhotoFiles
-from browsers.support.site import Site, running_site
+from browsers.support.site import Site
 from browsers.support.visitor import Visitor, visit
 from support.http_faults import HttpFault
 from support.waiting import metric, until
@@ -18,13 +15,6 @@ from support.waiting import metric, until
 PHOTOS = 20
 NO_SOCKETS = HttpFault(403, b"WebSockets are not allowed here", target="/ws", times=None)
 NO_STREAMS = HttpFault(502, b"the stream was cut", target="/events", times=None)
-
-
-@pytest.fixture
-async def filtered(tmp_path: Path) -> AsyncIterator[Site]:
-    """Provide a site whose proxy answers some requests itself."""
-    async with running_site(tmp_path, filters_gateway=True) as running:
-        yield running
 
 
 async def assert_uploads_complete(site: Site, visitor: Visitor, photos: PhotoFiles) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response
 
 _LOUD: Final = ("error", "warning", "assert")
+_REFUSED: Final = "Failed to load resource"
 _REPORT_VIOLATIONS: Final = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -34,6 +35,11 @@ class Observed:
         assert self.errors == []
         assert self.console == []
         assert await page.evaluate("window.violations") == []
+
+    async def assert_handled(self, page: Page) -> None:
+        """Assert the same, but for refusals that were handled: browsers write them themselves."""
+        self.console = [line for line in self.console if _REFUSED not in line]
+        await self.assert_silent(page)
 
 
 async def observe(context: BrowserContext) -> Observed:
