@@ -1,14 +1,13 @@
 import { describe, expect, it, vi } from "vitest";
 import { createDeletions, forEachLimited, type DeletionDeps } from "./deletions";
 
-function setUp(changed: Partial<DeletionDeps> = {}) {
+function setUp(remove: DeletionDeps["remove"] = () => Promise.resolve()) {
   const deps = {
-    remove: vi.fn(() => Promise.resolve()),
-    removeOnLeave: vi.fn(),
-    token: vi.fn(() => Promise.resolve<string | null>("token")),
-    onFailed: vi.fn(),
-    onRemoved: vi.fn(),
-    ...changed,
+    remove: vi.fn(remove),
+    removeOnLeave: vi.fn<DeletionDeps["removeOnLeave"]>(),
+    token: vi.fn(() => Promise.resolve("token")),
+    onFailed: vi.fn<DeletionDeps["onFailed"]>(),
+    onRemoved: vi.fn<DeletionDeps["onRemoved"]>(),
   };
   const deletions = createDeletions(deps);
   return { deps, deletions, hidden: () => [...deletions.store.getState().hidden] };
@@ -54,9 +53,9 @@ describe("deletions", () => {
 
   it("show photos again that could not be deleted", async () => {
     const error = new Error("down");
-    const { deps, deletions, hidden } = setUp({
-      remove: (id) => (id === "b" ? Promise.reject(error) : Promise.resolve()),
-    });
+    const { deps, deletions, hidden } = setUp((id) =>
+      id === "b" ? Promise.reject(error) : Promise.resolve(),
+    );
     await deletions.commit(deletions.schedule(["a", "b", "c"]));
     expect(hidden()).toEqual(["a", "c"]);
     expect(deps.onFailed).toHaveBeenCalledWith(["b"], error);
