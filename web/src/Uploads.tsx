@@ -1,5 +1,5 @@
 import { useEffect, useState, type ReactNode } from "react";
-import { useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
@@ -8,12 +8,10 @@ import { resultText } from "@/components/layout/summaryText";
 import { UploadProvider } from "@/hooks/useUpload";
 import { createUploadEngine, type UploadEngine } from "@/lib/engine/engine";
 import { createLiveUpdates } from "@/lib/websocket/client";
+import { withPhotoCache } from "@/lib/websocket/photoCache";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
 import type { BatchEnd } from "@/stores/uploadTypes";
-
-/** Pause between two times that the gallery is asked for photos that were completed. */
-const REFRESH_MS = 3_000;
 
 /** Run the uploads of who is logged in, on every page. They stop when somebody else is. */
 export function Uploads({ children }: { readonly children: ReactNode }) {
@@ -27,13 +25,23 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
 
   useEffect(() => {
     if (owner === undefined) return;
-    const { baseUrl } = session;
+    const ends: (() => void)[] = [];
     const created = createUploadEngine({
-      baseUrl,
+      baseUrl: session.baseUrl,
       session,
       owner,
-      live: (listener) =>
-        createLiveUpdates({ baseUrl, listener, token: (options) => session.token(options) }),
+      live: (listener) => {
+        // The gallery hears of the same changes.
+        const cached = withPhotoCache(listener, queries);
+        ends.push(() => {
+          cached.stop();
+        });
+        return createLiveUpdates({
+          baseUrl: session.baseUrl === "" ? window.location.origin : session.baseUrl,
+          listener: cached,
+          token: (options) => session.token(options),
+        });
+      },
     });
     const applyConcurrency = () => {
       const { concurrency } = uiStore.getState();
@@ -42,12 +50,12 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
       }
     };
     applyConcurrency();
-    const ends = [uiStore.subscribe(applyConcurrency), refreshGallery(created, queries)];
+    ends.push(uiStore.subscribe(applyConcurrency));
     holder.setState({ engine: created });
     void created.start();
     return () => {
-      for (const end of ends) end();
       created.stop();
+      for (const end of ends) end();
       holder.setState({ engine: null });
     };
   }, [session, owner, queries, holder]);
@@ -59,22 +67,6 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
       {children}
     </UploadProvider>
   );
-}
-
-/** Ask for the photos again when some were completed. Returns how to stop. */
-function refreshGallery(engine: UploadEngine, queries: QueryClient): () => void {
-  let timer: ReturnType<typeof setTimeout> | null = null;
-  const unsubscribe = engine.store.subscribe((state, before) => {
-    if (timer !== null || state.summary.completed <= before.summary.completed) return;
-    timer = setTimeout(() => {
-      timer = null;
-      void queries.invalidateQueries({ queryKey: ["photos"] });
-    }, REFRESH_MS);
-  });
-  return () => {
-    unsubscribe();
-    if (timer !== null) clearTimeout(timer);
-  };
 }
 
 function BatchToasts({ engine }: { readonly engine: UploadEngine }) {

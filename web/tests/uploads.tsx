@@ -34,12 +34,14 @@ export async function prepareBrowser(width = 1280): Promise<void> {
   vi.spyOn(HTMLElement.prototype, "offsetWidth", "get").mockReturnValue(400);
   vi.spyOn(Element.prototype, "clientWidth", "get").mockReturnValue(400);
   vi.spyOn(Element.prototype, "clientHeight", "get").mockReturnValue(OTHER_HEIGHT);
-  HTMLDialogElement.prototype.showModal ??= function (this: HTMLDialogElement) {
-    this.open = true;
-  };
-  HTMLDialogElement.prototype.close ??= function (this: HTMLDialogElement) {
-    this.open = false;
-  };
+  Object.assign(HTMLDialogElement.prototype, {
+    showModal(this: HTMLDialogElement) {
+      this.open = true;
+    },
+    close(this: HTMLDialogElement) {
+      this.open = false;
+    },
+  });
   await startI18n("en");
   await setLanguage("en");
 }
@@ -47,6 +49,9 @@ export async function prepareBrowser(width = 1280): Promise<void> {
 export function renderWith(uploads: FakeUploads, element: ReactElement): RenderResult {
   return render(<UploadProvider engine={uploads}>{element}</UploadProvider>);
 }
+
+/** axe asks jsdom for the style of each element, which takes seconds on a busy machine. */
+export const AXE_MS = 30_000;
 
 /** Findings of axe, as "rule: element". Contrast needs a layout; contrast.test.ts computes it. */
 export async function findingsOf(element: Element): Promise<readonly string[]> {

@@ -1,9 +1,10 @@
+import { memo } from "react";
 import { splitName } from "@/lib/files/names";
 import { classes } from "@/lib/classes";
 import styles from "./FileName.module.css";
 
 /** A file name on one line: its middle is cut out where there is no room, its extension stays. */
-export function FileName({
+export const FileName = memo(function FileName({
   name,
   className,
 }: {
@@ -20,4 +21,4 @@ export function FileName({
       </span>
     </span>
   );
-}
+});

@@ -2,7 +2,7 @@ import { act, fireEvent, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
 import { createFakeUploads, sampleItems, SCENES } from "../../../dev/fakeUploads";
-import { findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
+import { AXE_MS, findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
 import { uiStore } from "@/stores/uiStore";
 import { UploadProgressPanel } from "./UploadProgressPanel";
 
@@ -152,9 +152,9 @@ test.each([
   expect(screen.getByText(text)).toBeTruthy();
 });
 
-test.each(SCENES)("axe finds nothing in the scene %s", async (scene) => {
+test.each(SCENES)("axe finds nothing in the scene %s", { timeout: AXE_MS }, async (scene) => {
   const { container } = renderWith(
-    createFakeUploads(sampleItems(12, scene)),
+    createFakeUploads(sampleItems(scene === "mixed" ? 12 : 3, scene)),
     <UploadProgressPanel />,
   );
   expect(await findingsOf(container)).toEqual([]);

@@ -3,7 +3,7 @@ import { act, screen } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
 import { createFakeUploads, sampleItem, sampleItems } from "../../../dev/fakeUploads";
-import { findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
+import { AXE_MS, findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
 import type { UploadPhase } from "@/stores/uploadTypes";
 import { UploadRow } from "./UploadRow";
 
@@ -56,6 +56,7 @@ const ACTIONS: Readonly<Record<UploadPhase, readonly string[]>> = {
 
 test.each(Object.entries(ACTIONS))(
   "an upload in the phase %s has the actions %j, which name the file",
+  { timeout: AXE_MS },
   async (phase, actions) => {
     const [known] = Object.keys(ACTIONS).filter((one): one is UploadPhase => one === phase);
     if (known === undefined) throw new Error("no phase");
@@ -67,7 +68,7 @@ test.each(Object.entries(ACTIONS))(
       const buttons = screen.getAllByRole("button");
       expect(buttons).toHaveLength(actions.length);
       expect(buttons[index]?.getAttribute("aria-label")).toContain("Löwe.jpg");
-      expect(await findingsOf(container)).toEqual([]);
+      if (index === 0) expect(await findingsOf(container)).toEqual([]);
       if (buttons[index]) await userEvent.click(buttons[index]);
       expect(uploads.calls).toEqual([[action, "item-0"]]);
       unmount();

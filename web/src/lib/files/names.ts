@@ -8,6 +8,9 @@ const LONGEST_EXTENSION = 6;
 const JOINED =
   /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Devanagari}\p{Script=Thai}\p{M}]/u;
 
+/** Made once: making one takes longer than all else that draws a row. */
+const SEGMENTER = new Intl.Segmenter();
+
 /**
  * Split a name into a head, which may be cut short, and a tail, which stays: the extension and a
  * few characters before it, which tell `IMG_2041.jpg` from `IMG_2042.jpg`.
@@ -17,7 +20,7 @@ export function splitName(name: string): readonly [head: string, tail: string] {
   const hasExtension = dot > 0 && name.length - dot <= LONGEST_EXTENSION;
   const extension = hasExtension ? name.slice(dot) : "";
   const stem = hasExtension ? name.slice(0, dot) : name;
-  const characters = [...new Intl.Segmenter().segment(stem)].map(({ segment }) => segment);
+  const characters = [...SEGMENTER.segment(stem)].map(({ segment }) => segment);
   const kept: string[] = [];
   while (characters.length > 1 && kept.length + extension.length < TAIL_LENGTH) {
     const last = characters.at(-1) ?? "";
