@@ -233,7 +233,7 @@ describe("a session", () => {
     const tokens = new Tokens();
     const browser = new Browser(tokens);
     const tabs = Array.from({ length: 2 }, () =>
-      browser.tab({ lock: tabLock("test", undefined, browser.storage) }),
+      browser.tab({ lock: tabLock("test", null, browser.storage) }),
     );
     tabs[0]?.adopt(view(0, 0));
     const got = await Promise.all(tabs.map((tab) => tab.token()));

@@ -7,7 +7,7 @@
 import { ApiError, NetworkError, isRecord } from "./errors";
 import type { SessionView } from "./schema";
 import { type Session, SessionEnded } from "./session";
-import { type TabLock, tabLock } from "./tabLock";
+import { type TabLock, locksOrNull, tabLock } from "./tabLock";
 
 /** `unknown` until the first token is asked for; `keyless`: the gateway needs no tokens. */
 export type SessionState = "unknown" | "keyless" | "logged-in" | "logged-out";
@@ -79,7 +79,7 @@ class Keeper implements SessionKeeper {
   constructor(deps: SessionDeps) {
     this.baseUrl = deps.baseUrl;
     this.storage = deps.storage === undefined ? localStorageOrNull() : deps.storage;
-    this.lock = deps.lock ?? tabLock(NAME, undefined, this.storage);
+    this.lock = deps.lock ?? tabLock(NAME, locksOrNull(), this.storage);
     this.channel = deps.channel === undefined ? channelOrNull() : deps.channel;
     this.send = deps.fetch ?? ((url, init) => fetch(url, init));
     this.now = deps.now ?? Date.now;

@@ -11,14 +11,15 @@ const POLL_MS = 50;
 /** By the Web Locks API where there is one; else by a lease in the storage. */
 export function tabLock(
   name: string,
-  locks: LockManager | undefined = locksOrUndefined(),
+  locks: LockManager | null = locksOrNull(),
   storage: Storage | null = null,
 ): TabLock {
-  return locks === undefined ? leaseLock(name, storage) : webLock(name, locks);
+  return locks === null ? leaseLock(name, storage) : webLock(name, locks);
 }
 
-function locksOrUndefined(): LockManager | undefined {
-  return typeof navigator !== "undefined" && "locks" in navigator ? navigator.locks : undefined;
+/** Null without a secure context, whatever the types say. */
+export function locksOrNull(): LockManager | null {
+  return typeof navigator !== "undefined" && "locks" in navigator ? navigator.locks : null;
 }
 
 function webLock(name: string, locks: LockManager): TabLock {

@@ -355,6 +355,30 @@ describe("after a reload", () => {
     await page.until("completed");
   });
 
+  test("nothing stays when a person logs out", async () => {
+    const { second, store } = await reloading("sending");
+    const { engine } = second();
+    await engine.start();
+    engine.stop();
+    await engine.forget();
+    expect(await store.all()).toEqual([]);
+  });
+
+  test("the order of the queue stays", async () => {
+    const name = "uploads-order";
+    const gateway = new FakeGateway(10);
+    const names = Array.from({ length: 12 }, (_, index) => `${(index * 7) % 12}.jpg`);
+    const first = start({ resume: openResumeStore(name), tab: tabOf("one") }, gateway);
+    await first.engine.start();
+    first.engine.pauseAll();
+    first.add(...names.map((each) => fileOf(each)));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    first.engine.stop();
+    const second = start({ resume: openResumeStore(name), tab: tabOf("two") }, gateway);
+    await second.engine.start();
+    expect(second.items().map((item) => item.name)).toEqual(names);
+  });
+
   test("without a database nothing is resumed, and nothing breaks", async () => {
     const open = vi.spyOn(indexedDB, "open").mockImplementation(() => {
       throw new DOMException("private", "InvalidStateError");

@@ -61,11 +61,11 @@ describe("a batch", () => {
     expect(followed.size).toBe(0);
   });
 
-  test("2,100 files are three jobs of one batch", async () => {
+  test("1,050 files are two jobs of one batch", async () => {
     const { gateway, add, until, items } = start();
-    add(...Array.from({ length: 2100 }, (_, index) => fileOf(`${index}.jpg`, 3)));
+    add(...Array.from({ length: 1050 }, (_, index) => fileOf(`${index}.jpg`, 3)));
     await until("completed");
-    expect([...gateway.jobs.values()].map((ids) => ids.length)).toEqual([1000, 1000, 100]);
+    expect([...gateway.jobs.values()].map((ids) => ids.length)).toEqual([1000, 50]);
     expect(new Set(items().map((item) => item.batchId)).size).toBe(1);
     expect(gateway.mostPuts).toBeLessThanOrEqual(100);
   });

@@ -72,6 +72,8 @@ export interface UploadEngine extends UploadActions {
   start(): Promise<void>;
   /** Stop everything; what is under way can be resumed by another page. */
   stop(): void;
+  /** After `stop`, when a person logs out: nothing of theirs stays in this browser. */
+  forget(): Promise<void>;
 }
 
 const PARTS_PER_FILE = 3;
@@ -184,5 +186,6 @@ export function createUploadEngine(deps: UploadEngineDeps): UploadEngine {
       checksums?.stop();
       restoration.stop();
     },
+    forget: () => restoration.forget(),
   };
 }

@@ -94,7 +94,11 @@ export class Intake {
   private append(sources: readonly FileSource[], batchId: string): void {
     if (sources.length === 0) return;
     const keys = this.keys();
-    const items = sources.map((source) => this.itemOf(source, batchId, keys));
+    const addedAt = this.now();
+    // A thousandth apart, so that a reload keeps their order.
+    const items = sources.map((source, index) =>
+      this.itemOf(source, batchId, keys, addedAt + index / 1000),
+    );
     this.core.dispatch({ type: "added", items });
     this.core.show();
   }
@@ -108,7 +112,12 @@ export class Intake {
     return keys;
   }
 
-  private itemOf(source: FileSource, batchId: string, keys: Set<string>): UploadItem {
+  private itemOf(
+    source: FileSource,
+    batchId: string,
+    keys: Set<string>,
+    addedAt: number,
+  ): UploadItem {
     const { file } = source;
     const failure = refusalOf(source, this.maxBytes);
     const key = duplicateKeyOf(source);
@@ -119,7 +128,7 @@ export class Intake {
       name: file.name,
       size: file.size,
       type: typeOf(file) ?? file.type,
-      addedAt: this.now(),
+      addedAt,
       phase: "waiting",
       strategy: strategyOf(file.size, this.tusAboveBytes),
       bytesSent: 0,

@@ -36,8 +36,12 @@ interface Unit {
   readonly files: readonly FileBody[];
   readonly isTus: boolean;
   key: string;
+  /** An answer was lost: the job may be there, so that only a repeat tells its photos. */
+  mayExist: boolean;
 }
 
+/** Refusals before anything was done. */
+const FOR_NOW: ReadonlySet<number> = new Set([429, 503]);
 const BACKOFF: Backoff = { baseMs: 1000, capMs: 30_000 };
 
 export class JobCreator {
@@ -67,6 +71,7 @@ export class JobCreator {
       }, delayMs);
       return;
     }
+    if (this.unit !== null && !this.isWanted(this.unit)) this.unit = null;
     this.unit ??= this.nextUnit();
     if (this.unit === null) return;
     this.isBusy = true;
@@ -98,7 +103,14 @@ export class JobCreator {
       isTus: items[0]?.strategy === "tus",
       // The same one for all tries: a lost answer makes no second job.
       key: newKey(),
+      mayExist: false,
     };
+  }
+
+  /** Not if all of it was cancelled while the gateway took no job. */
+  private isWanted(unit: Unit): boolean {
+    if (unit.mayExist) return true;
+    return unit.ids.some((id) => WITHOUT_JOB.has(this.deps.core.item(id)?.phase ?? "cancelled"));
   }
 
   private async create(unit: Unit): Promise<void> {
@@ -149,6 +161,7 @@ export class JobCreator {
       const asked = error instanceof ApiError ? error.retryAfterSeconds : null;
       this.notBefore = this.now() + delayOf(this.failures, BACKOFF, asked);
       this.failures += 1;
+      if (!(error instanceof ApiError && FOR_NOW.has(error.status))) unit.mayExist = true;
       if (error instanceof NetworkError) onNetworkError();
       return;
     }

@@ -53,6 +53,16 @@ export class Restoration {
     this.deps.store?.close();
   }
 
+  /** Remove what is kept of this person's uploads. Never rejects. */
+  async forget(): Promise<void> {
+    const { store, owner } = this.deps;
+    for (const record of (await store?.all()) ?? []) {
+      if (record.owner === owner) store?.remove(record.id);
+    }
+    await store?.settled();
+    store?.close();
+  }
+
   private add(restored: readonly Restored[]): void {
     const { core } = this.deps;
     for (const { record, file } of restored) {

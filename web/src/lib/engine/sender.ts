@@ -5,13 +5,14 @@ import type { Session } from "@/lib/api/session";
 import type { UploadCalls } from "@/lib/api/upload";
 import { sendMultipart } from "@/lib/s3/multipart";
 import type { PartPool } from "@/lib/s3/partPool";
-import { StoreError, put as putBlob } from "@/lib/s3/put";
+import { type PutOptions, StoreError, put as putBlob } from "@/lib/s3/put";
 import { sendSingle } from "@/lib/s3/single";
 import { sendByTus } from "@/lib/tus/upload";
 import type { UploadFailure, UploadItem } from "@/stores/uploadTypes";
 import { type Backoff, delayOf } from "./backoff";
 import type { EngineCore, Work } from "./core";
 import { type Decision, decide, failureOf } from "./decisions";
+import { Limiter } from "./limiter";
 import { strategyOf } from "./precheck";
 
 export interface SenderDeps {
@@ -40,8 +41,15 @@ const MAX_FAILURES = 30;
 /** New attempts of one photo that nobody asked for. */
 const MAX_RETRIES = 2;
 
+/**
+ * Uploads at once to the gateway's own origin, to which a browser opens six connections: its other
+ * calls have to get through.
+ */
+const ON_OWN_ORIGIN = 3;
+
 export class Sender {
   private readonly now: () => number;
+  private readonly ownOrigin = new Limiter(ON_OWN_ORIGIN);
 
   constructor(private readonly deps: SenderDeps) {
     this.now = deps.now ?? Date.now;
@@ -72,7 +80,7 @@ export class Sender {
     work: Work,
     signal: AbortSignal,
   ): Promise<void> {
-    const { core, calls, repeat, put } = this.deps;
+    const { core, calls, repeat } = this.deps;
     const { file, ticket } = work;
     if (file?.size !== item.size) throw new StoreError("unreadable", 0, null);
     // What the ticket says of parts holds for the first sending only.
@@ -89,18 +97,21 @@ export class Sender {
         core.dispatch({ type: "sent", id: item.id, bytes });
       },
       ...(repeat === undefined ? {} : { repeat }),
-      ...(put === undefined ? {} : { put }),
+      put: (options: PutOptions) => this.put(options),
     };
     if (item.strategy === "tus") {
-      await sendByTus({
-        ...common,
-        endpoint: this.deps.baseUrl + (ticket?.item.presignedUrl ?? "/files/"),
-        session: this.deps.session,
-        uploadUrl: work.tusUrl,
-        onUrl: (url) => {
-          work.tusUrl = url;
-          this.deps.onTusUrl(item.id);
-        },
+      await this.ownOrigin.run(async () => {
+        signal.throwIfAborted();
+        await sendByTus({
+          ...common,
+          endpoint: this.deps.baseUrl + (ticket?.item.presignedUrl ?? "/files/"),
+          session: this.deps.session,
+          uploadUrl: work.tusUrl,
+          onUrl: (url) => {
+            work.tusUrl = url;
+            this.deps.onTusUrl(item.id);
+          },
+        });
       });
     } else if (item.strategy === "multipart") {
       await sendMultipart({
@@ -112,6 +123,15 @@ export class Sender {
         crc32c: this.deps.crc32c,
       });
     } else await sendSingle({ ...common, calls, ticket });
+  }
+
+  private put(options: PutOptions): Promise<void> {
+    const send = this.deps.put ?? putBlob;
+    if (!isSameOrigin(options.url, this.deps.baseUrl)) return send(options);
+    return this.ownOrigin.run(() => {
+      options.signal.throwIfAborted();
+      return send(options);
+    });
   }
 
   private arrived(id: string): void {
@@ -184,4 +204,10 @@ export class Sender {
     const detail = error instanceof ApiError ? error.detail : null;
     return { next: "failed", failure: { ...failureOf(reason, detail), canRetry: true } };
   }
+}
+
+/** Whether the store is behind the gateway's own address. */
+export function isSameOrigin(url: string, baseUrl: string): boolean {
+  const own = baseUrl === "" ? globalThis.location.origin : baseUrl;
+  return URL.canParse(url, own) && new URL(url, own).origin === new URL(own).origin;
 }

@@ -97,9 +97,13 @@ export function openResumeStore(name = NAME): ResumeStore {
       await writing;
     },
     close: () => {
-      void database?.then((db) => {
-        db?.close();
-      });
+      // What was asked for is done first; it opens again if it is used again.
+      void (async () => {
+        await writing;
+        const closing = database;
+        database = null;
+        (await closing)?.close();
+      })();
     },
   };
 }

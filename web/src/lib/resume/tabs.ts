@@ -1,4 +1,5 @@
 /** Which page has which uploads: a page takes over only those of pages that are closed. */
+import { locksOrNull } from "@/lib/api/tabLock";
 import { newKey } from "@/lib/api/upload";
 
 export interface Tab {
@@ -14,10 +15,10 @@ const KEY = "sluice.tab";
 
 /** By Web Locks, which end with their page. Without them a page knows its own uploads only. */
 export async function openTab(
-  locks: LockManager | undefined = locksOrUndefined(),
+  locks: LockManager | null = locksOrNull(),
   session: Storage | null = sessionStorageOrNull(),
 ): Promise<Tab> {
-  if (locks === undefined) return lonelyTab(session);
+  if (locks === null) return lonelyTab(session);
   const id = newKey();
   const closed = new AbortController();
   await new Promise<void>((resolve) => {
@@ -53,11 +54,6 @@ function lonelyTab(session: Storage | null): Tab {
     adopting: (work) => work((tab) => tab !== id),
     close: () => undefined,
   };
-}
-
-function locksOrUndefined(): LockManager | undefined {
-  // Absent without a secure context, whatever the types say.
-  return "locks" in navigator ? navigator.locks : undefined;
 }
 
 function sessionStorageOrNull(): Storage | null {
