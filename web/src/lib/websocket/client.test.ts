@@ -182,6 +182,17 @@ describe("live updates", () => {
     expect(listener.transports.at(-1)).toBe("stomp");
   });
 
+  it("try again when a token does not come", async () => {
+    let hangs = true;
+    environment.acceptSockets();
+    start(() => (hangs ? new Promise<string>(() => undefined) : Promise.resolve("t")));
+    live.follow("j1");
+    await environment.advance(5_000);
+    hangs = false;
+    await environment.advance(10_000);
+    expect(listener.transports.at(-1)).toBe("stomp");
+  });
+
   it("tell jobs that are gone once, and follow them no more", async () => {
     environment.respond = () => Promise.resolve(jsonResponse({ reason: "JOB_NOT_FOUND" }, 404));
     start();

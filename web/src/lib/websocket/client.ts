@@ -19,6 +19,8 @@ import type { LiveTransport } from "@/stores/uploadTypes";
 
 /** A connection that is exchanged, or comes back this fast, is no news. Milliseconds. */
 const QUIET_MS = 1_000;
+/** A token that takes longer is a failed attempt: another way may not need a new one. */
+const TOKEN_MS = 10_000;
 
 /**
  * Follow jobs until `stop`. It connects at once, so that the first job need not wait.
@@ -102,7 +104,7 @@ class LiveClient implements LiveUpdates {
     const renew = this.#mustRenew;
     this.#mustRenew = false;
     if (renew || this.#token === null) {
-      const token = renew ? options.token({ renew: true }) : options.token();
+      const token = this.#inTime(renew ? options.token({ renew: true }) : options.token());
       this.#token = token;
       const forget = (): void => {
         if (this.#token === token) this.#token = null;
@@ -113,6 +115,17 @@ class LiveClient implements LiveUpdates {
       });
     }
     return this.#token;
+  }
+
+  #inTime<Value>(wanted: Promise<Value>): Promise<Value> {
+    return new Promise((resolve, reject: (error: unknown) => void) => {
+      const timer = this.#environment.setTimer(() => {
+        reject(new Error("no token in time"));
+      }, TOKEN_MS);
+      wanted.then(resolve, reject).finally(() => {
+        this.#environment.clearTimer(timer);
+      });
+    });
   }
 
   /** Events that come while one is handled are handled after it. */

@@ -142,7 +142,10 @@ describe("STOMP", () => {
     const ids = Array.from({ length: 60 }, (_, index) => `j${String(index + 10)}`);
     const socket = await connect(...ids);
     expect(socket.destinations).toEqual(["/user/queue/session", "/user/queue/progress"]);
-    for (let turn = 0; turn < ids.length; turn += 1) await environment.advance(0);
+    for (const id of ids) {
+      await environment.advance(0);
+      expect(log).toContain(`snapshot ${id} 2 null`);
+    }
     expect(log.filter((line) => line.startsWith("snapshot"))).toHaveLength(60);
     socket.message("/user/queue/progress", "change", update({ jobId: "j10", sequence: 5 }));
     expect(log.at(-1)).toBe("change j10 5");
