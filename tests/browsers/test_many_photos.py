@@ -54,9 +54,11 @@ async def asking(site: Site) -> AsyncIterator[list[float]]:
 async def test_page_is_smooth_while_100_photos_upload(
     chromium: Opened, site: Site, photos: PhotoFiles
 ) -> None:
-    """Work by processor time; the number of frames beside that of an idle page meanwhile.
+    """Each frame by the processor time of its work, which other processes do not lengthen.
 
-    The idle page is in a browser of its own: both have the same machine, and what else runs there.
+    Wall time is recorded, beside that of an idle page meanwhile in a browser of its own: on two
+    cores that server, processors and browser share, a frame waits for a core four times as long as
+    it works, and an idle page hardly needs one.
     """
     files = await asyncio.to_thread(photos.camera, PHOTOS)
     async with (
@@ -81,7 +83,7 @@ async def test_page_is_smooth_while_100_photos_upload(
     assert sorted(statuses.values()) == ["COMPLETED"] * PHOTOS
     assert busy.work_at(0.95) <= MAX_WORK_MS
     assert busy.work_at(1.0) <= MAX_FRAME_MS
-    assert busy.per_second >= MIN_FRAME_SHARE * idle.per_second
+    assert busy.on_time_share >= MIN_FRAME_SHARE
     assert max(answers) < MAX_GET_SECONDS
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from playwright.async_api import Browser, Page
 
+FRAME_MS: Final = 1000 / 60
 _CATEGORIES: Final = ["devtools.timeline"]
 _FRAME: Final = ("AnimationFrame", "b")
 _MAIN_THREAD: Final = "CrRendererMain"
@@ -64,6 +65,11 @@ class Frames:
         ordered = sorted(self.work)
         return ordered[ceil(len(ordered) * share) - 1]
 
+    @property
+    def on_time_share(self) -> float:
+        """Share of the frames whose work fits into one sixtieth of a second of processor time."""
+        return sum(each <= FRAME_MS for each in self.work) / len(self.work)
+
     def described(self) -> str:
         """Return the figures in one line."""
         line = (
@@ -74,7 +80,8 @@ class Frames:
             return line
         return (
             f"{line}; work mean {statistics.mean(self.work):.2f} p95 {self.work_at(0.95):.2f} "
-            f"p99 {self.work_at(0.99):.2f} max {self.work_at(1):.1f} ms"
+            f"p99 {self.work_at(0.99):.2f} max {self.work_at(1):.1f} ms, "
+            f"{self.on_time_share:.1%} on time"
         )
 
 
