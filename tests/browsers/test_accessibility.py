@@ -65,6 +65,7 @@ async def test_axe_finds_nothing(
         found["empty gallery"] = await findings(page)
         await visitor.go_to("upload")
         await visitor.choose([*files, broken, refused])
+        await visitor.panel.open()
         await visitor.panel.expect_completed(len(files))
         await visitor.panel.expect_count("failed", 2)
         for tab in ("all", "active", "completed", "failed"):
