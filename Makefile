@@ -33,6 +33,9 @@ S3_TESTS    := tests/integration/s3 tests/contract/objects tests/e2e
 REDIS_TESTS := tests/integration/redis tests/contract
 # The load generator of `make loadtest`.
 K6     ?= k6
+# Tests in browsers, one after the other: several at once would measure each other.
+BROWSER_TESTS := tests/browsers -m "" -o faulthandler_timeout=1000
+WEB := $(BIN)/python tools/web.py
 # Workers of the test run: one more than cores, because some wait. 0: one process.
 JOBS ?= 3
 # test-repeat: rounds, and busy processes beside the tests.
@@ -43,7 +46,8 @@ BUSY ?= 0
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
         test-long coverage check fmt lint types layers proto proto-check lock bench \
-        bench-quick loadtest clean
+        bench-quick loadtest clean web-install web-lint web-test web-build web-check web-api web-dev \
+        test-browsers screenshots
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,7 +98,7 @@ services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server, print
 services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 	@$(BIN)/python tools/services.py down
 
-peers: $(VENV)/.dev ## Fetch or build alternative servers: PEERS="minio versitygw apicurio valkey"
+peers: $(VENV)/.dev ## Fetch or build further programs: PEERS="minio versitygw apicurio valkey browsers"
 	@$(BIN)/python tools/services.py get $(PEERS)
 
 # --- checking -----------------------------------------------------------------------------------
@@ -150,7 +154,8 @@ test-model: $(VENV)/.dev ## Run the ledger's model test and the request fuzzer w
 	  tests/contract/test_upload_model.py tests/contract/test_request_bytes.py -n $(JOBS) -m "" \
 	  --timeout 3600 -o faulthandler_timeout=4000 $(ARGS)
 
-check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, tests
+check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, web/, tests
+	@$(WEB) --where-possible test check
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory test-long
 	@$(MAKE) --no-print-directory bench-quick
@@ -159,6 +164,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_style.py
+	$(WEB) --where-possible lint
 
 types: $(VENV)/.dev
 	$(BIN)/mypy $(SOURCES)
@@ -169,6 +175,38 @@ layers: $(VENV)/.dev
 fmt: $(VENV)/.dev ## Format the sources and apply the linter's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(WEB) --where-possible fmt
+
+# --- the pages of the gateway -------------------------------------------------------------------
+
+web-install: $(VENV)/.dev ## Install what web/ is built with (Node 20.19 or newer)
+	@$(WEB) install
+
+web-lint: $(VENV)/.dev ## Run eslint, prettier and the type checker on web/
+	@$(WEB) lint
+
+web-test: $(VENV)/.dev ## Run the unit tests of web/
+	@$(WEB) test
+
+web-build: $(VENV)/.dev ## Build web/ into the gateway's package; commit the result
+	@$(WEB) build
+
+web-api: $(VENV)/.dev ## Write web/openapi.json and the types of the API client
+	@$(BIN)/python tools/web_api.py
+	@$(WEB) install
+	cd web && npm run --silent api
+
+web-check: $(VENV)/.dev ## Compare the API client and the bundle with their sources; check its size
+	@$(WEB) check
+
+web-dev: $(VENV)/.dev ## Serve web/ with reloading; SLUICE_GATEWAY_URL names the gateway behind it
+	@$(WEB) dev
+
+test-browsers: $(VENV)/.dev ## Run every test of the pages in real browsers, the long ones included
+	$(WITH_SERVICES) $(BIN)/python -m pytest $(BROWSER_TESTS) $(ARGS)
+
+screenshots: $(VENV)/.dev ## Draw the baselines of the screenshots again; look at each before a commit
+	SLUICE_TEST_SCREENSHOTS=rewrite $(BIN)/python -m pytest $(BROWSER_TESTS) -k screenshot $(ARGS)
 
 # --- the wire contract --------------------------------------------------------------------------
 

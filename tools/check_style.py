@@ -19,6 +19,9 @@ MAX_DOCSTRING_LINES: Final = 3
 MAX_SUBJECT_CHARS: Final = 72
 MAX_METHODS: Final = 20
 MAX_FILE_LINES: Final = 400
+PAGE_SUFFIXES: Final = ("ts", "tsx", "css", "js")
+"""Of the sources in `web/`, whose other rules eslint checks."""
+GENERATED: Final = ("libs/protos/src/", "web/src/lib/api/schema.d.ts")
 SIZE_REASON: Final = "# Size: "
 """Begins the comment that justifies a larger class, or a larger file if it is in it."""
 # The first commit with this limit; older subjects stay as they are.
@@ -114,12 +117,21 @@ def _branch_subjects() -> str:
     return _git("log", "--format=%h %s", f"{SUBJECTS_SINCE}..HEAD").stdout
 
 
-def _tracked_files() -> list[Path]:
-    listed = _git("ls-files", "--cached", "--others", "--exclude-standard", "*.py").stdout
+def size_problem(path: Path) -> Iterator[str]:
+    """Yield the problem of a source of the pages: it is too large. The rest is its linter's."""
+    lines = path.read_text(encoding="utf-8").count("\n")
+    if lines > MAX_FILE_LINES:
+        name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        yield f"{name}:1: file of {lines} lines, at most {MAX_FILE_LINES}; split it"
+
+
+def _tracked_files(*patterns: str) -> list[Path]:
+    """Return the files by pattern that a commit has or would take, without generated ones."""
+    listed = _git("ls-files", "--cached", "--others", "--exclude-standard", *patterns).stdout
     return [
         ROOT / name
         for name in listed.splitlines()
-        if not name.startswith("libs/protos/src/") and (ROOT / name).is_file()
+        if not name.startswith(GENERATED) and (ROOT / name).is_file()
     ]
 
 
@@ -130,8 +142,11 @@ def main(arguments: list[str]) -> int:
         for name in arguments
         for file in (Path(name).rglob("*.py") if Path(name).is_dir() else [Path(name)])
     ]
-    problems = [problem for file in files or _tracked_files() for problem in module_problems(file)]
+    modules = files or _tracked_files("*.py")
+    problems = [problem for file in modules for problem in module_problems(file)]
     if not arguments:
+        pages = _tracked_files(*(f"web/*.{suffix}" for suffix in PAGE_SUFFIXES))
+        problems += [problem for file in pages for problem in size_problem(file)]
         problems += subject_problems(_branch_subjects())
     for problem in problems:
         print(problem)

@@ -21,7 +21,7 @@ SHORT = {
     "processor": "services/processor/src/sluice_processor",
     "gateway": "services/gateway/src/sluice_gateway",
 }
-FOLDERS = "libs|services|tests|tools|bench|docs|protos|deploy|requirements"
+FOLDERS = "libs|services|tests|tools|bench|docs|protos|deploy|requirements|web"
 LONG_PATH = re.compile(rf"(?<![\w/.])(?:{FOLDERS})/[\w./-]*\w/?")
 SHORT_PATH = re.compile(rf"(?<![\w/])({'|'.join(SHORT)})/([\w/]+\.py)")
 EXAMPLE = re.compile(r"<!-- worked example: (.+?) -->\n((?:\|.*\n)+)")

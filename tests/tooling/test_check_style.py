@@ -18,6 +18,7 @@ from tools.check_style import (
     SIZE_REASON,
     main,
     module_problems,
+    size_problem,
     subject_problems,
 )
 
@@ -135,3 +136,12 @@ def test_tool_runs_as_a_script() -> None:
         [sys.executable, tool, tool], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.tsx", "a.css"])
+def test_long_source_of_pages_is_reported(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text("a\n" * MAX_FILE_LINES, encoding="utf-8")
+    assert list(size_problem(file)) == []
+    file.write_text("a\n" * (MAX_FILE_LINES + 1), encoding="utf-8")
+    assert list(size_problem(file)) == [f"{file}:1: file of 401 lines, at most 400; split it"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tools.backends import apicurio, redis, s3_servers
+from tools.backends import apicurio, browsers, redis, s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.go_builds import build
 from tools.backends.programs import find_program
@@ -31,17 +32,19 @@ PEERS: Final[dict[str, Callable[[], str]]] = {
     "apicurio": lambda: str(apicurio.fetch()),
     "versitygw": lambda: _go("versitygw"),
     "minio": lambda: _go("minio"),
+    "browsers": browsers.get_browsers,
 }
-CHEAP: Final = ("valkey", "apicurio")
-"""Available in less than a minute, where they are available at all."""
+CHEAP: Final = ("valkey", "apicurio", "browsers")
+"""Available in about a minute, where they are available at all."""
 
 
 def get(names: Sequence[str]) -> None:
     """Prepare these servers and print where they are; without names, the cheap ones.
 
-    Raise `ServiceError` for a named one that is unavailable. Without a Java that runs it, Apicurio
-    is skipped with a message when it was not named.
+    Raise `ServiceError` for a named one that is unavailable. When they were not named, Apicurio is
+    skipped with a message without a Java that runs it, and so are missing browsers outside of CI.
     """
+    is_ci = os.environ.get("SLUICE_REQUIRE_SERVICES") == "1"
     for name in names or CHEAP:
         if not names and name == "apicurio" and apicurio.find_java() is None:
             say(name, f"left out: {apicurio.NO_JAVA}")
@@ -49,4 +52,7 @@ def get(names: Sequence[str]) -> None:
         try:
             say(name, f"is at {PEERS[name]()}")
         except ServiceError as error:
+            if not names and name == "browsers" and not is_ci:
+                say(name, f"left out: {error}")
+                continue
             raise ServiceError(f"{name}: {error}") from error

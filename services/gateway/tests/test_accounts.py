@@ -241,6 +241,8 @@ async def test_keyless_caller_is_the_local_principal(gateway: Gateway) -> None:
     reply = await gateway.get("/api/auth/me")
     assert reply.json()["userId"] == "local"
     assert reply.json()["email"] is None
+    access = await gateway.get("/api/auth/access")
+    assert access.json() == {"needsToken": False, "hasAccounts": True}
 
 
 async def _refresh(gateway: Gateway, token: str) -> Any:

@@ -248,6 +248,11 @@ async def test_tokens_of_another_issuer_are_accepted(
             assert (me["userId"], me["tenant"]) == ("phone", "acme")
             assert me["scopes"] == ["photos:read"]
             assert (await gateway.get("/api/auth/me")).reason == "NO_CREDENTIALS"
+            access = await gateway.get("/api/auth/access")
+            assert (access.status, access.json()) == (
+                200,
+                {"needsToken": True, "hasAccounts": False},
+            )
             for path in ("register", "login"):
                 reply = await gateway.post(f"/api/auth/{path}", ANN)
                 assert (reply.status, reply.reason) == (501, "ACCOUNTS_DISABLED")

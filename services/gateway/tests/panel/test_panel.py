@@ -137,6 +137,8 @@ async def test_known_content_is_not_sent_again(panel: Gateway, path: str, coding
     for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
         again = await panel.get(path, **HTML, **{"accept-encoding": coding, "if-none-match": known})
         assert (again.status, again.content) == (304, b"")
+        # They would replace those of the stored page, whose policy allows its scripts.
+        assert "content-security-policy" not in again.headers
         assert again.headers["etag"] == tag
         assert again.headers["cache-control"] == "no-cache"
         assert again.headers["vary"] == first.headers["vary"]

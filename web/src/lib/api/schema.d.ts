@@ -4,6 +4,28 @@
  */
 
 export interface paths {
+    "/api/auth/access": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Access
+         * @description Return whether requests need a token. Pages ask before anybody is logged in.
+         *
+         *     They could ask for `me` instead, but browsers report each 401 as an error of the page.
+         */
+        get: operations["access_api_auth_access_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/link": {
         parameters: {
             query?: never;
@@ -472,6 +494,19 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AccessView
+         * @description How callers of this server identify themselves.
+         */
+        AccessView: {
+            /**
+             * Hasaccounts
+             * @description Whether this server has accounts of its own.
+             */
+            hasAccounts: boolean;
+            /** Needstoken */
+            needsToken: boolean;
+        };
         /**
          * CredentialsBody
          * @description Email and password.
@@ -1136,6 +1171,7 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type AccessView = components['schemas']['AccessView'];
 export type CredentialsBody = components['schemas']['CredentialsBody'];
 export type DownloadView = components['schemas']['DownloadView'];
 export type FieldProblemView = components['schemas']['FieldProblemView'];
@@ -1173,6 +1209,35 @@ export type Variant = components['schemas']['Variant'];
 export type WantedPartBody = components['schemas']['WantedPartBody'];
 export type $defs = Record<string, never>;
 export interface operations {
+    access_api_auth_access_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccessView"];
+                };
+            };
+            /** @description Any error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
     log_in_by_link_api_auth_link_post: {
         parameters: {
             query?: never;

@@ -174,15 +174,15 @@ class Keeper implements SessionKeeper {
     return access.token;
   }
 
-  /** Without tokens: a gateway without keys needs none. */
+  /** Without tokens: a gateway without keys needs none. Not by `me`: a 401 is in the console. */
   private async withoutSession(): Promise<null> {
-    const response = await this.request("/api/auth/me", { method: "GET" });
-    if (response.ok) {
+    const response = await this.request("/api/auth/access", { method: "GET" });
+    const body: unknown = await response.json().catch(() => null);
+    if (!response.ok) throw ApiError.of(response, body);
+    if (isRecord(body) && body["needsToken"] === false) {
       this.setState("keyless");
       return null;
     }
-    const body: unknown = await response.json().catch(() => null);
-    if (response.status !== 401) throw ApiError.of(response, body);
     this.setState("logged-out");
     throw new SessionEnded("NO_CREDENTIALS");
   }

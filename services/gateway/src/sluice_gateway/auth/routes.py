@@ -105,11 +105,23 @@ class SessionView(View):
         )
 
 
-def auth_routes(accounts: Accounts | None, authentication: Authentication) -> APIRouter:
+class AccessView(View):
+    """How callers of this server identify themselves."""
+
+    needs_token: bool
+    has_accounts: Annotated[
+        bool, Field(description="Whether this server has accounts of its own.")
+    ]
+
+
+def auth_routes(
+    accounts: Accounts | None, authentication: Authentication, *, is_keyless: bool = False
+) -> APIRouter:
     """Return the routes.
 
     Args:
-        accounts: None where another issuer has the users; only `me` answers then.
+        accounts: None where another issuer has the users; only `me` and `access` answer then.
+        is_keyless: whether requests need no token.
     """
     router = APIRouter(
         prefix="/api/auth", tags=["auth"], route_class=StrictRoute, responses=PROBLEMS
@@ -143,6 +155,14 @@ def auth_routes(accounts: Accounts | None, authentication: Authentication) -> AP
     async def log_out(body: RefreshBody) -> None:
         """End the session of a refresh token."""
         await logout(_require(accounts), body.refresh_token)
+
+    @router.get("/access")
+    async def access() -> AccessView:
+        """Return whether requests need a token. Pages ask before anybody is logged in.
+
+        They could ask for `me` instead, but browsers report each 401 as an error of the page.
+        """
+        return AccessView(needs_token=not is_keyless, has_accounts=accounts is not None)
 
     @router.get("/me", openapi_extra=NEEDS_TOKEN)
     async def me(request: Request) -> UserView:

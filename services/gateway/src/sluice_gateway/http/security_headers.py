@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.client import NOT_MODIFIED
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,19 +56,23 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": self._completed(message.get("headers", ()))}
+                completed = self._completed(message["status"], message.get("headers", ()))
+                message = {**message, "headers": completed}
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
-    def _completed(self, given: object) -> list[tuple[bytes, bytes]]:
+    def _completed(self, status: int, given: object) -> list[tuple[bytes, bytes]]:
         headers: list[tuple[bytes, bytes]] = list(given)  # type: ignore[call-overload]
         named = {name.lower(): value for name, value in headers}
         is_of_page = named.get(b"content-type", b"").startswith(_PAGE_TYPES)
         policy = self._of_pages if is_of_page else _API_POLICY.encode("ascii")
+        # Headers of 304 replace those of the stored answer (RFC 9111, 3.2), and it has no type: a
+        # page that was loaded again would get the policy of the API, which allows it no script.
+        policies = () if status == NOT_MODIFIED else ((b"content-security-policy", policy),)
         wanted = (
             *self._added,
-            (b"content-security-policy", policy),
+            *policies,
             (b"cache-control", b"no-store"),
         )
         return [*headers, *(each for each in wanted if each[0] not in named)]

@@ -1,0 +1,62 @@
+"""What a page complained about: console, errors, violations of its policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response
+
+_LOUD: Final = ("error", "warning", "assert")
+_REFUSED: Final = "Failed to load resource"
+_REPORT_VIOLATIONS: Final = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.effectiveDirective}: ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+
+@dataclass
+class Observed:
+    """Messages of the pages of a context."""
+
+    console: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+    """The content security policy of each page that was loaded."""
+
+    def forget(self) -> None:
+        """Drop the messages so far, such as those of a fault that was injected."""
+        self.console.clear()
+        self.errors.clear()
+
+    async def assert_silent(self, page: Page) -> None:
+        """Assert that nothing was written, thrown or blocked."""
+        assert self.errors == []
+        assert self.console == []
+        assert await page.evaluate("window.violations") == []
+
+    async def assert_handled(self, page: Page) -> None:
+        """Assert the same, but for refusals that were handled: browsers write them themselves."""
+        self.console = [line for line in self.console if _REFUSED not in line]
+        await self.assert_silent(page)
+
+
+async def observe(context: BrowserContext) -> Observed:
+    """Record what the pages of this context complain about from now on."""
+    observed = Observed()
+
+    def note_console(message: ConsoleMessage) -> None:
+        if message.type in _LOUD:
+            observed.console.append(f"{message.type}: {message.text} {message.location['url']}")
+
+    def note_response(response: Response) -> None:
+        if response.request.is_navigation_request():
+            policy = response.headers.get("content-security-policy", "")
+            observed.policies.append(policy)
+
+    await context.add_init_script(_REPORT_VIOLATIONS)
+    context.on("console", note_console)
+    context.on("weberror", lambda error: observed.errors.append(str(error.error)))
+    context.on("response", note_response)
+    return observed
