@@ -22,5 +22,5 @@ export default tseslint.config(
       "no-console": "error",
     },
   },
-  { files: ["eslint.config.js"], ...tseslint.configs.disableTypeChecked },
+  { files: ["eslint.config.js", "public/**/*.js"], ...tseslint.configs.disableTypeChecked },
 );
