@@ -35,8 +35,13 @@ export class Restoration {
     if (store === null) return;
     try {
       this.tab = await openTab();
+      // Stopped before it was there: nobody else would ever get its uploads.
+      if (this.isStopped()) {
+        this.tab.close();
+        return;
+      }
       const restored = await adoptUploads(store, this.tab, owner);
-      if (this.stopped.signal.aborted) return;
+      if (this.isStopped()) return;
       this.keeper = new Keeper(core, store, owner, this.tab.id);
       this.add(restored);
       const early = [...core.works.keys()];
@@ -51,6 +56,10 @@ export class Restoration {
     this.stopped.abort();
     this.tab?.close();
     this.deps.store?.close();
+  }
+
+  private isStopped(): boolean {
+    return this.stopped.signal.aborted;
   }
 
   /** Remove what is kept of this person's uploads. Never rejects. */
