@@ -37,10 +37,10 @@ export async function prepareGallery(): Promise<void> {
   vi.setConfig({ testTimeout: 20_000 });
   vi.stubGlobal("scrollTo", vi.fn());
   HTMLElement.prototype.checkVisibility = () => true;
-  HTMLDialogElement.prototype.showModal ??= function (this: HTMLDialogElement) {
+  HTMLDialogElement.prototype.showModal = function (this: HTMLDialogElement) {
     this.open = true;
   };
-  HTMLDialogElement.prototype.close ??= function (this: HTMLDialogElement) {
+  HTMLDialogElement.prototype.close = function (this: HTMLDialogElement) {
     this.open = false;
   };
   history.replaceState(null, "", "/photos");

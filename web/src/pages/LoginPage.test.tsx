@@ -21,7 +21,7 @@ const refusal = (status: number, reason: string, more: object = {}): Answer => (
 });
 
 /** A gateway by path; what has no answer refuses the token. */
-function answerWith(answers: Readonly<Record<string, Answer>>) {
+function answerWith(answers: Readonly<Record<string, Answer>>, isKeyless = false) {
   const asked: { readonly path: string; readonly body: unknown }[] = [];
   vi.stubGlobal("fetch", async (input: RequestInfo | URL, init?: RequestInit) => {
     const request = new Request(
@@ -31,7 +31,11 @@ function answerWith(answers: Readonly<Record<string, Answer>>) {
     const path = new URL(request.url).pathname;
     const sent = input instanceof Request ? await input.text() : await request.text();
     asked.push({ path, body: sent === "" ? null : (JSON.parse(sent) as unknown) });
-    const { status, body } = answers[path] ?? refusal(401, "NO_CREDENTIALS");
+    const hasToken = (input instanceof Request ? input : request).headers.has("authorization");
+    // A gateway that needs no tokens is one that answers without any: see the last of the links.
+    const isRefused = path === "/api/auth/me" && !hasToken && !isKeyless;
+    const { status, body } =
+      (isRefused ? undefined : answers[path]) ?? refusal(401, "NO_CREDENTIALS");
     return new Response(status === 204 ? null : JSON.stringify(body), {
       status,
       headers: { "content-type": "application/json" },
@@ -110,7 +114,7 @@ describe("LoginPage", () => {
     answerWith({ "/api/auth/login": refusal(401, "WRONG_CREDENTIALS") });
     show();
     await fill("ann@example.com", "wrong horse");
-    expect((await screen.findByRole("alert")).textContent).toMatch(/is wrong/u);
+    expect(await screen.findByText(/address or the password is wrong/u)).toBeTruthy();
   });
 
   it("counts down when there were too many attempts, and sends none before", async () => {
@@ -128,7 +132,7 @@ describe("LoginPage", () => {
     show();
     await userEvent.click(await screen.findByRole("tab", { name: "Register" }));
     await fill("ann@example.com", "another horse");
-    expect((await screen.findByRole("alert")).textContent).toMatch(/registered already/u);
+    expect(await screen.findByText(/registered already/u)).toBeTruthy();
     expect(screen.queryByText("inside")).toBeNull();
   });
 
@@ -136,7 +140,7 @@ describe("LoginPage", () => {
     answerWith({ "/api/auth/login": refusal(501, "ACCOUNTS_DISABLED") });
     show();
     await fill("ann@example.com", "correct horse");
-    expect((await screen.findByRole("alert")).textContent).toMatch(/identity provider/u);
+    expect(await screen.findByText(/identity provider/u)).toBeTruthy();
   });
 });
 
@@ -160,10 +164,13 @@ describe("a log-in link", () => {
   });
 
   it("that has ended does not keep out where no log-in is needed", async () => {
-    answerWith({
-      "/api/auth/link": refusal(401, "LINK_ENDED"),
-      "/api/auth/me": { status: 200, body: { ...USER, email: null } },
-    });
+    answerWith(
+      {
+        "/api/auth/link": refusal(401, "LINK_ENDED"),
+        "/api/auth/me": { status: 200, body: { ...USER, email: null } },
+      },
+      true,
+    );
     show("slk_old");
     await screen.findByText("inside");
   });

@@ -70,7 +70,7 @@ export const UploadRow = memo(function UploadRow({ id, leading }: UploadRowProps
           {problem === null && (
             <span className={styles["detail"]}>
               {hasDetail(item) ? (
-                detailOf(item, format)
+                <Detail item={item} format={format} />
               ) : (
                 <span className={styles["narrowSize"]}>{format.bytes(item.size)}</span>
               )}
@@ -92,8 +92,13 @@ export const UploadRow = memo(function UploadRow({ id, leading }: UploadRowProps
 
 const hasDetail = ({ phase }: UploadItem) => phase === "sending" || phase === "paused";
 
-function detailOf(item: UploadItem, format: Format): string {
-  const percent = format.percent(shareOf(item));
-  if (item.phase === "paused" || item.bytesPerSecond === null) return percent;
-  return `${percent} · ${format.speed(item.bytesPerSecond)}`;
+function Detail({ item, format }: { readonly item: UploadItem; readonly format: Format }) {
+  return (
+    <>
+      {format.percent(shareOf(item))}
+      {item.phase === "sending" && item.bytesPerSecond !== null && (
+        <span className={styles["speed"]}> · {format.speed(item.bytesPerSecond)}</span>
+      )}
+    </>
+  );
 }
