@@ -12,7 +12,9 @@ from support.clone import ROOT
 
 PAGE: Final = ROOT / "docs" / "panel.md"
 SECTION: Final = "## What was asked for, and its tests\n"
-ROW: Final = re.compile(r"^\| (?!item \||-)(?P<item>.+?) \| (?P<proofs>.+?) \| .+ \|$", re.MULTILINE)
+ROW: Final = re.compile(
+    r"^\| (?!item \||-)(?P<item>.+?) \| (?P<proofs>.+?) \| .+ \|$", re.MULTILINE
+)
 PROOF: Final = re.compile(r"`(?P<file>[\w./-]+\.(?:py|test\.tsx?))::(?P<test>[^`]+)`")
 # `test("…"`, `it.each(…)("…"`, `test.each(…)(\n  "…"`: a skipped test is no proof.
 VITEST: Final = re.compile(
@@ -80,6 +82,7 @@ def test_unknown_proofs_are_found() -> None:
     )
     known = "`test_webkit.py::test_photos_upload_in_webkit`"
     assert missing(f"{known} {' '.join(lost)}") == list(lost)
-    assert VITEST.findall('test("now", () => {});\ntest.each([1])("each", () => {});') == ["now", "each"]
+    running = 'test("now", () => {});\ntest.each([1])("each", () => {});'
+    assert VITEST.findall(running) == ["now", "each"]
     skipped = 'test.skip("not now", () => {});\ntest.skip.each([1])("nor this", () => {});'
     assert VITEST.findall(skipped) == []
