@@ -149,7 +149,7 @@ async def test_moved_photo_is_sent_first(chromium: Opened, site: Site, photos: P
         await visitor.log_in()
         await visitor.set_concurrency(1)
         assert site.objects is not None
-        site.objects.up = STALLED
+        site.objects.up = Faults(bytes_per_second=500)
         await visitor.choose(photos.thumbs(count, "order"))
         await until(site.puts, what="the first photo is sent")
         last = f"order_{count:04}.jpg"

@@ -166,7 +166,7 @@ async def test_urls_that_end_are_renewed(
         assert site.objects is not None
         await visitor.log_in()
         await visitor.set_concurrency(2)
-        files = [*photos.camera(4, "late"), *photos.thumbs(LATE_PHOTOS - 4, "late")]
+        files = [*photos.camera(10, "slow"), *photos.thumbs(LATE_PHOTOS - 10, "late")]
         site.objects.up = Faults(bytes_per_second=180_000, slice_bytes=16 * 1024)
         await visitor.choose(files)
         await visitor.panel.expect_completed(LATE_PHOTOS)

@@ -15,6 +15,7 @@ from support.keyed_server import keyed_server
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:setting remote_server_addr:DeprecationWarning")  # by Selenium
 def test_photos_upload_in_webkit(photos: PhotoFiles, tmp_path: Path) -> None:
     """The user registers in the page itself."""
     files = photos.thumbs(5, "webkit")

@@ -49,6 +49,7 @@ def test_figures_of_frames() -> None:
     assert frames.per_second == pytest.approx(18.75)
     assert frames.longest_gap == 120
     assert [frames.work_at(share) for share in (0.5, 0.75, 1)] == [2, 3, 40]
+    assert frames.on_time_share == 0.75
 
 
 def picture(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (200, 100)) -> bytes:

@@ -245,5 +245,6 @@ export function createFakeUploads(
     requestThumbnail: () => undefined,
     start: () => Promise.resolve(),
     stop: () => undefined,
+    forget: () => Promise.resolve(),
   };
 }

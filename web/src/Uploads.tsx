@@ -3,15 +3,19 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
+import { AccountMenu } from "@/components/auth/AccountMenu";
 import { useCurrentUser, useSession } from "@/components/auth/session";
 import { resultText } from "@/components/layout/summaryText";
-import { UploadProvider } from "@/hooks/useUpload";
+import { UploadProvider, useUploadEngine } from "@/hooks/useUpload";
 import { createUploadEngine, type UploadEngine } from "@/lib/engine/engine";
 import { createLiveUpdates } from "@/lib/websocket/client";
 import { withPhotoCache } from "@/lib/websocket/photoCache";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
 import type { BatchEnd } from "@/stores/uploadTypes";
+
+/** Engines of people who have logged out: nothing of theirs stays in this browser. */
+const loggedOut = new WeakSet<UploadEngine>();
 
 /** Run the uploads of who is logged in, on every page. They stop when somebody else is. */
 export function Uploads({ children }: { readonly children: ReactNode }) {
@@ -55,6 +59,7 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
     void created.start();
     return () => {
       created.stop();
+      if (loggedOut.has(created)) void created.forget();
       for (const end of ends) end();
       holder.setState({ engine: null });
     };
@@ -66,6 +71,18 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
       <BatchToasts engine={engine} />
       {children}
     </UploadProvider>
+  );
+}
+
+/** The account menu. A session that has run out keeps the uploads, for it is logged in again. */
+export function Account() {
+  const engine = useUploadEngine();
+  return (
+    <AccountMenu
+      onLogOut={() => {
+        loggedOut.add(engine);
+      }}
+    />
   );
 }
 

@@ -4,7 +4,6 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import "@/design/tokens.css";
 import "@/design/base.css";
 import { App } from "@/App";
-import { AccountMenu } from "@/components/auth/AccountMenu";
 import { takeLoginLink } from "@/components/auth/loginLink";
 import { SessionProvider } from "@/components/auth/session";
 import { SessionGate } from "@/components/auth/SessionGate";
@@ -18,7 +17,7 @@ import { uploadCalls } from "@/lib/api/upload";
 import { i18n, pickLanguage, setLanguage, startI18n } from "@/lib/i18n";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
-import { Uploads } from "@/Uploads";
+import { Account, Uploads } from "@/Uploads";
 
 /** The page comes from the gateway itself. */
 const BASE_URL = "";
@@ -60,7 +59,7 @@ async function show(element: HTMLElement): Promise<void> {
           <GalleryProvider value={gallery}>
             <SessionGate link={link}>
               <Uploads>
-                <App account={<AccountMenu />} />
+                <App account={<Account />} />
               </Uploads>
             </SessionGate>
             <Toasts />

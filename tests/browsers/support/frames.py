@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from playwright.async_api import Browser, Page
 
+FRAME_MS: Final = 1000 / 60
 _CATEGORIES: Final = ["devtools.timeline"]
 _FRAME: Final = ("AnimationFrame", "b")
 _MAIN_THREAD: Final = "CrRendererMain"
@@ -64,24 +65,41 @@ class Frames:
         ordered = sorted(self.work)
         return ordered[ceil(len(ordered) * share) - 1]
 
+    @property
+    def on_time_share(self) -> float:
+        """Share of the frames whose work fits into one sixtieth of a second of processor time."""
+        return sum(each <= FRAME_MS for each in self.work) / len(self.work)
+
     def described(self) -> str:
         """Return the figures in one line."""
-        return (
-            f"{len(self.work)} frames, {self.per_second:.1f} a second, "
-            f"longest gap {self.longest_gap:.0f} ms; work mean {statistics.mean(self.work):.2f} "
-            f"p95 {self.work_at(0.95):.2f} p99 {self.work_at(0.99):.2f} "
-            f"max {self.work_at(1):.1f} ms"
+        line = (
+            f"{len(self.times)} frames, {self.per_second:.1f} a second, "
+            f"longest gap {self.longest_gap:.0f} ms"
         )
+        if not self.work:
+            return line
+        return (
+            f"{line}; work mean {statistics.mean(self.work):.2f} p95 {self.work_at(0.95):.2f} "
+            f"p99 {self.work_at(0.99):.2f} max {self.work_at(1):.1f} ms, "
+            f"{self.on_time_share:.1%} on time"
+        )
+
+
+@asynccontextmanager
+async def counted_frames(page: Page) -> AsyncIterator[Frames]:
+    """Note the times of a page's frames while the block runs, without their work."""
+    found = Frames()
+    await page.evaluate(_COUNT_FRAMES)
+    yield found
+    found.times += await page.evaluate(_STOP_COUNTING)
 
 
 @asynccontextmanager
 async def measured_frames(browser: Browser, page: Page) -> AsyncIterator[Frames]:
     """Measure the frames of a page while the block runs."""
-    found = Frames()
     await browser.start_tracing(page=page, categories=_CATEGORIES)
-    await page.evaluate(_COUNT_FRAMES)
-    yield found
-    found.times += await page.evaluate(_STOP_COUNTING)
+    async with counted_frames(page) as found:
+        yield found
     trace = json.loads(await browser.stop_tracing())
     found.work += frame_work(trace["traceEvents"])
 

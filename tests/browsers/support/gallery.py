@@ -39,6 +39,10 @@ class Gallery:
     async def expect_thumbnails(self, count: int) -> None:
         """Wait until this many photos are drawn, each with its picture."""
         await expect(self.photos).to_have_count(count, timeout=LOADED_MS)
+        await self.expect_pictures(count)
+
+    async def expect_pictures(self, count: int) -> None:
+        """Wait until this many pictures are loaded."""
         pictures = self.grid.get_by_role("img")
         await expect(pictures).to_have_count(count, timeout=LOADED_MS)
         loaded = "pictures => pictures.every((one) => one.complete && one.naturalWidth > 0)"

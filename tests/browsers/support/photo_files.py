@@ -10,7 +10,7 @@ from typing import Final
 from bench.load.photos import distinct, photo
 
 # Width, height, quality: about 2 to 6 MB. Encoding one takes a second or more, so there are few.
-_LARGE: Final = ((2400, 1800, 96), (3000, 2250, 96), (3600, 2700, 96), (4000, 3000, 96))
+_LARGE: Final = ((2800, 2100, 96), (3300, 2475, 96), (4000, 3000, 96), (4000, 3000, 98))
 _SMALL: Final = (320, 240, 85)
 
 

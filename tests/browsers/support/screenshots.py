@@ -18,6 +18,10 @@ CHANNEL_TOLERANCE: Final = 32
 """Of 255: anti-aliasing differs between releases of a browser."""
 SHARE_TOLERANCE: Final = 0.005
 """Share of pixels that may differ by more."""
+_DRAWN: Final = """async () => {
+  await document.fonts.ready;
+  await Promise.all([...document.images].map((one) => one.decode().catch(() => null)));
+}"""
 REWRITE: Final = "SLUICE_TEST_SCREENSHOTS"
 
 
@@ -27,7 +31,7 @@ async def assert_looks_like(page: Page, name: str, masked: Sequence[Locator] = (
     Args:
         masked: elements that differ each time, such as a speed; they are painted over.
     """
-    await page.evaluate("document.fonts.ready")
+    await page.evaluate(_DRAWN)
     content = await page.screenshot(
         animations="disabled", caret="hide", scale="css", mask=list(masked), mask_color="#808080"
     )
@@ -61,8 +65,7 @@ def difference_of(before: bytes, after: bytes) -> str | None:
 
 
 def _compressed(content: bytes) -> bytes:
-    """Return the picture with a palette: a quarter of the size, without a visible difference."""
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    """Return the picture without its alpha channel, in as few bytes as PNG can."""
     output = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(output, "PNG", optimize=True)
+    Image.open(io.BytesIO(content)).convert("RGB").save(output, "PNG", optimize=True)
     return output.getvalue()

@@ -7,10 +7,12 @@ import styles from "./auth.module.css";
 export interface AccountMenuProps {
   /** Of the page, above that to log out. */
   readonly items?: readonly MenuItem[];
+  /** Called before the session ends because the person wants that. */
+  readonly onLogOut?: () => void;
 }
 
 /** Who is logged in, and log-out, which ends the session in all tabs. */
-export function AccountMenu({ items = [] }: AccountMenuProps) {
+export function AccountMenu({ items = [], onLogOut }: AccountMenuProps) {
   const { t } = useTranslation();
   const logOut = useLogOut();
   const state = useSessionState();
@@ -22,7 +24,10 @@ export function AccountMenu({ items = [] }: AccountMenuProps) {
     label: t("auth.logOut"),
     icon: LogOut,
     beginsGroup: items.length > 0,
-    onSelect: () => void logOut(),
+    onSelect: () => {
+      onLogOut?.();
+      void logOut();
+    },
   };
   return (
     <Menu

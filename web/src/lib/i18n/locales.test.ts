@@ -6,7 +6,7 @@ import en from "./locales/en.json";
 
 function textsOf(value: object, prefix = ""): ReadonlyMap<string, string> {
   const texts = new Map<string, string>();
-  for (const [key, entry] of Object.entries(value)) {
+  for (const [key, entry] of Object.entries<unknown>({ ...value })) {
     const path = prefix === "" ? key : `${prefix}.${key}`;
     if (typeof entry === "string") texts.set(path, entry);
     else if (typeof entry === "object" && entry !== null) {
