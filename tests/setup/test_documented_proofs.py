@@ -1,0 +1,88 @@
+"""The tests that docs/panel.md names as proofs exist, and run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from support.clone import ROOT
+
+PAGE: Final = ROOT / "docs" / "panel.md"
+SECTION: Final = "## What was asked for, and its tests\n"
+ROW: Final = re.compile(
+    r"^\| (?!item \||-)(?P<item>.+?) \| (?P<proofs>.+?) \| .+ \|$", re.MULTILINE
+)
+PROOF: Final = re.compile(r"`(?P<file>[\w./-]+\.(?:py|test\.tsx?))::(?P<test>[^`]+)`")
+# `test("…"`, `it.each(…)("…"`, `test.each(…)(\n  "…"`: a skipped test is no proof.
+VITEST: Final = re.compile(
+    r'(?:\b(?:it|test)\(|^(?!.*\.(?:skip|todo)\b).*\)\()\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE
+)
+FEWEST_ITEMS: Final = 102
+"""Checkboxes of the eight sections; those of the acceptance come on top."""
+
+
+def file_of(name: str) -> Path:
+    """Return the file that the page means: of `web/src`, of `tests/browsers`, or from the root."""
+    if not name.endswith(".py"):
+        return ROOT / "web" / "src" / name
+    return ROOT / name if "/" in name else ROOT / "tests" / "browsers" / name
+
+
+@cache
+def names_in(file: Path) -> frozenset[str]:
+    """Return the names of the tests of a file; none if it does not exist."""
+    if not file.is_file():
+        return frozenset()
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        return frozenset(name.replace('\\"', '"') for name in VITEST.findall(text))
+    return frozenset(
+        node.name
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    )
+
+
+def missing(text: str) -> list[str]:
+    """Return what the text names as a proof and is no test."""
+    return [
+        found[0]
+        for found in PROOF.finditer(text)
+        if found["test"] not in names_in(file_of(found["file"]))
+    ]
+
+
+def proofs() -> str:
+    _, section, text = PAGE.read_text(encoding="utf-8").partition(SECTION)
+    assert section
+    return text
+
+
+def test_proofs_of_the_panel_exist() -> None:
+    assert missing(proofs()) == []
+
+
+def test_every_item_of_the_panel_has_a_proof() -> None:
+    rows = ROW.findall(proofs())
+    assert len(rows) >= FEWEST_ITEMS
+    assert [item for item, cell in rows if PROOF.search(cell) is None] == []
+
+
+def test_unknown_proofs_are_found() -> None:
+    """The check itself: lost tests, lost files and skipped tests are no proofs."""
+    lost = (
+        "`test_webkit.py::test_photos_upload_in_gecko`",
+        "`test_gone.py::test_anything`",
+        "`lib/engine/reducer.test.ts::sums equal nothing`",
+        "`lib/engine/gone.test.ts::anything`",
+    )
+    known = "`test_webkit.py::test_photos_upload_in_webkit`"
+    assert missing(f"{known} {' '.join(lost)}") == list(lost)
+    running = 'test("now", () => {});\ntest.each([1])("each", () => {});'
+    assert VITEST.findall(running) == ["now", "each"]
+    skipped = 'test.skip("not now", () => {});\ntest.skip.each([1])("nor this", () => {});'
+    assert VITEST.findall(skipped) == []
