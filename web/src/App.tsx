@@ -63,6 +63,7 @@ function NotFound() {
   return (
     <EmptyState
       icon={Search}
+      headingLevel={1}
       title={t("notFound.title")}
       text={t("notFound.text")}
       action={<Link href="/">{t("notFound.action")}</Link>}

@@ -17,6 +17,7 @@ from support import s3_server
 from support.deployments import Embedded, Services
 from support.http_faults import HttpFaults
 from support.keyed_server import own_keys
+from support.processes import ServiceProcess
 from support.proxy import FaultProxy
 from support.redis_server import free_port
 from support.round_robin import round_robin
@@ -150,12 +151,15 @@ async def running_site(
             found["SLUICE_GATEWAY__OBJECTS_URL"] = f"http://{objects.address}"
         if isinstance(backends, Services):
             await allow_pages(backends.bucket, url)
+            found["SLUICE_GATEWAY__GROUP"] = f"gateway-{secrets.token_hex(4)}"
         server = backends.server({**found, **(settings or {})})
         # Known beforehand: the server asks itself for its keys, at its public address.
         server.gateway_address = f"127.0.0.1:{free_port()}"
         gateway.upstream = _endpoint(server.gateway_address)
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
+        if isinstance(backends, Services):
+            await start_processor(stack, backends, folder)
         if objects is not None:
             objects.upstream = _endpoint(server.objects_address)
         http = await enter(aiohttp.ClientSession())
@@ -220,6 +224,7 @@ async def replicated_site(folder: Path) -> AsyncIterator[tuple[Site, StandaloneS
         await allow_pages(backends.bucket, url)
         keys = {"SLUICE_GATEWAY__KEYS_FILE": str(folder / "keys.json")}
         settings = {**backends.settings, **NO_LIMITS, **own_keys(url), **keys}
+        settings["SLUICE_GATEWAY__GROUP"] = f"gateway-{secrets.token_hex(4)}"
         servers = [StandaloneServer(folder / name, settings) for name in ("first", "second")]
         for server in servers:
             server.gateway_address = f"127.0.0.1:{free_port()}"
@@ -227,10 +232,20 @@ async def replicated_site(folder: Path) -> AsyncIterator[tuple[Site, StandaloneS
         for server in servers:  # the first one makes the tables and the keys
             stack.callback(server.close)
             await asyncio.to_thread(server.start)
+        await start_processor(stack, backends, folder)
         http = await enter(aiohttp.ClientSession())
         site = Site(servers[0], gateway, None, HttpFaults(), HttpFaults(), http)
         await site.register()
         yield site, servers[1]
+
+
+async def start_processor(stack: AsyncExitStack, backends: Services, folder: Path) -> None:
+    """Run a processor until the stack is closed; with Kafka, `sluice serve` has none."""
+    # Kafka and its topics are shared: a group of its own, or another test takes the events.
+    group = {"SLUICE_PROCESSOR__GROUP": f"processor-{secrets.token_hex(4)}"}
+    processor = ServiceProcess("sluice_processor", folder, {**backends.settings, **group})
+    stack.callback(processor.close)
+    await asyncio.to_thread(processor.start)
 
 
 async def allow_pages(bucket: str, origin: str) -> None:

@@ -11,7 +11,7 @@ export interface EmptyStateProps {
   readonly action?: ReactNode;
   readonly size?: "sm" | "md";
   readonly tone?: "neutral" | "danger";
-  readonly headingLevel?: 2 | 3;
+  readonly headingLevel?: 1 | 2 | 3;
 }
 
 /** What a list shows that has nothing in it, or that could not be had. */
@@ -24,7 +24,7 @@ export function EmptyState({
   tone = "neutral",
   headingLevel = 2,
 }: EmptyStateProps) {
-  const Heading = headingLevel === 2 ? "h2" : "h3";
+  const Heading = `h${headingLevel}` as const;
   return (
     <div className={classes(styles["root"], styles[size], styles[tone])}>
       <span className={styles["icon"]}>

@@ -57,7 +57,6 @@ export async function startI18n(chosen: string | null): Promise<void> {
     interpolation: { escapeValue: false },
     showSupportNotice: false,
     react: { useSuspense: false },
-    showSupportNotice: false, // an advertisement in the console
   });
   await setLanguage(pickLanguage(chosen, navigator.languages));
 }
