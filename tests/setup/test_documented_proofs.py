@@ -1,4 +1,4 @@
-"""The tests that docs/panel.md names as proofs exist, and run."""
+"""The tests that docs/panel.md names as proofs exist, and so do the pictures of documents."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PROOF: Final = re.compile(r"`(?P<file>[\w./-]+\.(?:py|test\.tsx?))::(?P<test>[^`
 VITEST: Final = re.compile(
     r'(?:\b(?:it|test)\(|^(?!.*\.(?:skip|todo)\b).*\)\()\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE
 )
+PICTURE: Final = re.compile(r"!\[[^\]]+\]\((?!https?:)(?P<path>[^)]+)\)")
 FEWEST_ITEMS: Final = 102
 """Checkboxes of the eight sections; those of the acceptance come on top."""
 
@@ -86,3 +87,14 @@ def test_unknown_proofs_are_found() -> None:
     assert VITEST.findall(running) == ["now", "each"]
     skipped = 'test.skip("not now", () => {});\ntest.skip.each([1])("nor this", () => {});'
     assert VITEST.findall(skipped) == []
+
+
+def test_pictures_of_documents_exist() -> None:
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    shown = [
+        document.parent / found["path"]
+        for document in documents
+        for found in PICTURE.finditer(document.read_text(encoding="utf-8"))
+    ]
+    assert ROOT / "docs" / "images" / "panel-dark.png" in shown
+    assert [path for path in shown if not path.is_file()] == []

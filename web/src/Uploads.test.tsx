@@ -1,4 +1,5 @@
 import { act, cleanup, render, screen } from "@testing-library/react";
+import userEvent from "@testing-library/user-event";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { beforeEach, expect, test, vi } from "vitest";
 import type { UploadEngine } from "@/lib/engine/engine";
@@ -7,7 +8,7 @@ import { uiStore } from "@/stores/uiStore";
 import type { BatchEnd } from "@/stores/uploadTypes";
 import { createFakeUploads } from "../dev/fakeUploads";
 import { prepareBrowser } from "../tests/uploads";
-import { Uploads } from "./Uploads";
+import { Account, Uploads } from "./Uploads";
 
 const created = vi.hoisted(() => ({ engine: null as UploadEngine | null }));
 const listeners = new Set<(end: BatchEnd) => void>();
@@ -15,16 +16,23 @@ const listeners = new Set<(end: BatchEnd) => void>();
 vi.mock("@/lib/engine/engine", () => ({ createUploadEngine: () => created.engine }));
 vi.mock("@/components/auth/session", () => {
   const session = { baseUrl: "" };
-  const user = { userId: "ann" };
-  return { useSession: () => session, useCurrentUser: () => user };
+  const user = { userId: "ann", email: "ann@example.com" };
+  return {
+    useSession: () => session,
+    useCurrentUser: () => user,
+    useSessionState: () => "logged-in",
+    useLogOut: () => () => Promise.resolve(),
+  };
 });
 
 const stop = vi.fn();
+const forget = vi.fn(() => Promise.resolve());
 
 beforeEach(async () => {
   await prepareBrowser();
   listeners.clear();
   stop.mockClear();
+  forget.mockClear();
   for (const { id } of toaster.store.getState().toasts) toaster.dismiss(id);
   created.engine = {
     ...createFakeUploads([]),
@@ -33,10 +41,14 @@ beforeEach(async () => {
       return () => listeners.delete(listener);
     },
     stop,
+    forget,
   };
   render(
     <QueryClientProvider client={new QueryClient()}>
-      <Uploads>the pages</Uploads>
+      <Uploads>
+        <p>the pages</p>
+        <Account />
+      </Uploads>
     </QueryClientProvider>,
   );
   expect(screen.getByText("the pages")).toBeTruthy();
@@ -74,4 +86,17 @@ test("the engine stops with the page", () => {
   cleanup();
   expect(stop).toHaveBeenCalledOnce();
   expect(listeners.size).toBe(0);
+});
+
+test("who logs out leaves nothing in the browser", async () => {
+  await userEvent.click(screen.getByRole("button", { name: /ann@example\.com/ }));
+  await userEvent.click(screen.getByRole("menuitem", { name: "Log out" }));
+  cleanup();
+  expect(forget).toHaveBeenCalledOnce();
+});
+
+test("a session that runs out keeps the uploads", () => {
+  cleanup();
+  expect(stop).toHaveBeenCalledOnce();
+  expect(forget).not.toHaveBeenCalled();
 });

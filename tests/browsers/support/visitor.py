@@ -112,6 +112,10 @@ class Visitor:
         return self.page.get_by_role("button", name=pattern("auth.accountMenu", self.language))
 
 
+def _ignore(_: object) -> None:
+    """Leave an event to those who wait for it."""
+
+
 @asynccontextmanager
 async def visit(
     site: Site,
@@ -132,6 +136,8 @@ async def visit(
         if not with_picker:
             await context.add_init_script(_NO_PICKER)
         language = (view or View()).language.split("-")[0]
+        # Intercepted from now on: a dialog that opens at once would be the system's own.
+        context.on("page", lambda page: page.on("filechooser", _ignore))
         yield Visitor(site, context, await context.new_page(), observed, language)
     finally:
         await context.close()
