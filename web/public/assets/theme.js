@@ -5,7 +5,7 @@
     var stored = JSON.parse(localStorage.getItem("sluice.ui") || "{}");
     var theme = stored.state && stored.state.theme;
     if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
-  } catch (error) {
+  } catch {
     // No storage, or an entry of another version: the system decides.
   }
 })();

@@ -32,10 +32,13 @@ function answerWith(answers: Readonly<Record<string, Answer>>, isKeyless = false
     const sent = input instanceof Request ? await input.text() : await request.text();
     asked.push({ path, body: sent === "" ? null : (JSON.parse(sent) as unknown) });
     const hasToken = (input instanceof Request ? input : request).headers.has("authorization");
-    // A gateway that needs no tokens is one that answers without any: see the last of the links.
+    const access = { status: 200, body: { needsToken: !isKeyless, hasAccounts: !isKeyless } };
     const isRefused = path === "/api/auth/me" && !hasToken && !isKeyless;
-    const { status, body } =
-      (isRefused ? undefined : answers[path]) ?? refusal(401, "NO_CREDENTIALS");
+    const known: Readonly<Record<string, Answer>> = {
+      "/api/auth/access": access,
+      ...(isRefused ? {} : answers),
+    };
+    const { status, body } = known[path] ?? refusal(401, "NO_CREDENTIALS");
     return new Response(status === 204 ? null : JSON.stringify(body), {
       status,
       headers: { "content-type": "application/json" },

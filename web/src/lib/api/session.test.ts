@@ -17,11 +17,7 @@ class Tokens {
 
   readonly fetch = async (url: string, init: RequestInit): Promise<Response> => {
     await new Promise((resolve) => setTimeout(resolve, this.delayMs));
-    if (url.endsWith("/api/auth/me")) {
-      return this.isKeyless
-        ? json(200, { userId: "local" })
-        : json(401, { reason: "NO_CREDENTIALS" });
-    }
+    if (url.endsWith("/api/auth/access")) return json(200, { needsToken: !this.isKeyless });
     const { refreshToken } = JSON.parse(typeof init.body === "string" ? init.body : "{}") as {
       refreshToken: string;
     };

@@ -112,6 +112,7 @@ describe("decide", () => {
     "DRIVE_NOT_FOUND",
     "CHECKSUM_MISMATCH",
     "BAD_PROGRESS",
+    "PANEL_MISSING",
   ]);
   const NO_REASONS: ReadonlySet<string> = new Set([
     "QUEUED",
