@@ -78,9 +78,7 @@ def _routes(deps: GatewayDeps) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
     )
-    routers = [
-        auth_routes(deps.accounts, deps.authentication, is_keyless=deps.options.is_keyless)
-    ]
+    routers = [auth_routes(deps.accounts, deps.authentication, is_keyless=deps.options.is_keyless)]
     if deps.photos is not None:
         routers.append(job_routes(deps.photos, deps.authentication))
         routers.append(photo_routes(deps.photos, deps.authentication))

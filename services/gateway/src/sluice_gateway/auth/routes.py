@@ -108,9 +108,7 @@ class AccessView(View):
     """How callers of this server identify themselves."""
 
     needs_token: bool
-    has_accounts: Annotated[
-        bool, Field(description="Whether this server has accounts of its own.")
-    ]
+    has_accounts: Annotated[bool, Field(description="Whether this server has accounts of its own.")]
 
 
 def auth_routes(
