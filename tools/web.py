@@ -61,6 +61,8 @@ def first_view_scripts(bundle: Path) -> list[Path]:
     scripts: list[Path] = []
     while pending:
         script = pending.pop(0).resolve()
+        if not script.is_file():
+            raise WebError(f"the bundle has no {script.name}: run `make web-build` and commit it")
         if script not in scripts:
             scripts.append(script)
             imported = _STATIC_IMPORT.findall(script.read_bytes())
