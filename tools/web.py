@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,8 @@ def first_view_scripts(bundle: Path) -> list[Path]:
     scripts: list[Path] = []
     while pending:
         script = pending.pop(0).resolve()
+        if not script.is_file():
+            raise WebError(f"the bundle has no {script.name}: run `make web-build` and commit it")
         if script not in scripts:
             scripts.append(script)
             imported = _STATIC_IMPORT.findall(script.read_bytes())
@@ -155,8 +158,9 @@ def _stale_api() -> Iterator[str]:
         yield "web/openapi.json does not match the gateway: run `make web-api`"
     with tempfile.TemporaryDirectory(prefix="sluice-web-") as folder:
         fresh = Path(folder) / "schema.d.ts"
-        # The later option wins.
-        _run("npm", "run", "--silent", "api", "--", "--output", str(fresh), quiet=True)
+        script = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["scripts"]["api"]
+        command = [str(fresh) if word == _SCHEMA else word for word in script.split()]
+        _run("npx", "--no-install", *command, quiet=True)
         if fresh.read_bytes() != (WEB / _SCHEMA).read_bytes():
             yield f"web/{_SCHEMA} does not match web/openapi.json: run `make web-api`"
 

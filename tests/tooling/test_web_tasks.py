@@ -41,6 +41,11 @@ def test_first_view_counts_static_imports_alone(tmp_path: Path) -> None:
     assert found == {"index.js", "vendor.js", "side.js", "deep.js"}
 
 
+def test_missing_script_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(web.WebError, match=r"no index\.js: run `make web-build`"):
+        web.first_view_scripts(bundle(tmp_path, PAGE))
+
+
 def test_size_is_that_of_compressed_files(tmp_path: Path) -> None:
     noise = random.Random(1).randbytes(5000)
     built = bundle(tmp_path, PAGE, index=noise, vendor=b"a" * 100_000)
