@@ -194,7 +194,7 @@ web-build: $(VENV)/.dev ## Build web/ into the gateway's package; commit the res
 web-api: $(VENV)/.dev ## Write web/openapi.json and the types of the API client
 	@$(BIN)/python tools/web_api.py
 	@$(WEB) install
-	cd web && npm run --silent api -- --output src/lib/api/schema.d.ts
+	cd web && npm run --silent api
 
 web-check: $(VENV)/.dev ## Compare the API client and the bundle with their sources; check its size
 	@$(WEB) check
