@@ -162,15 +162,15 @@ async def messages_in(
     Args:
         since: start offsets instead of the beginning; partitions not in it are new.
     """
+    partitions = [TopicPartition(topic, n) for n in range(await partitions_of(options, topic))]
+    messages: dict[TopicPartition, list[Any]] = {partition: [] for partition in partitions}
+    if not partitions:
+        return []
     consumer = AIOKafkaConsumer(
         **client_arguments(options),
         enable_auto_commit=False,
         max_partition_fetch_bytes=32 * 1024 * 1024,
     )
-    partitions = [TopicPartition(topic, n) for n in range(await partitions_of(options, topic))]
-    messages: dict[TopicPartition, list[Any]] = {partition: [] for partition in partitions}
-    if not partitions:
-        return []
     await consumer.start()
     try:
         ends = await consumer.end_offsets(partitions)
