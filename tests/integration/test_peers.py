@@ -266,12 +266,18 @@ def test_archive_with_wrong_checksum_is_rejected() -> None:
 # ------------------------------------------------------------------ all of them
 
 
-def test_default_peers_skip_apicurio_without_java(
-    bare_machine: Path, capsys: pytest.CaptureFixture[str]
+def test_default_peers_skip_what_is_unavailable(
+    bare_machine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_program(bare_machine, "valkey-server", "Valkey server v=9.1.2")
+    monkeypatch.delenv("SLUICE_REQUIRE_SERVICES", raising=False)
     peers.get([])
-    assert "left out: Apicurio" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "left out: Apicurio" in printed
+    assert "left out: there is no chromium" in printed
+    monkeypatch.setenv("SLUICE_REQUIRE_SERVICES", "1")
+    with pytest.raises(ServiceError, match="browsers: there is no chromium"):
+        peers.get([])
 
 
 def test_named_peer_is_installed_or_rejected(bare_machine: Path) -> None:

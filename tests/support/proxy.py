@@ -207,6 +207,9 @@ class FaultProxy:
         except OSError:
             _reset(client)
             return
+        except asyncio.CancelledError:
+            _reset(client)
+            raise
         self.connections_made += 1
         filtering = HttpFilter(self._http) if self._http is not None else None
         connection = _Connection(self.connections_made, client, service, filtering)
@@ -224,8 +227,10 @@ class FaultProxy:
         finally:
             if not has_ended_cleanly:
                 connection.reset()
-            await _close(client)
-            await _close(service)
+            try:
+                await _close(client)
+            finally:
+                await _close(service)
 
     # -- forwarding
 
