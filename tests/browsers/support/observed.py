@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Response, WebError
 
 _LOUD: Final = ("error", "warning", "assert")
 _REFUSED: Final = "Failed to load resource"
+_NO_SOCKET: Final = "establish a connection to the server at ws"
+"""Firefox reports a WebSocket that did not open as an error of the page, others in the console."""
 _REPORT_VIOLATIONS: Final = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -55,8 +57,12 @@ async def observe(context: BrowserContext) -> Observed:
             policy = response.headers.get("content-security-policy", "")
             observed.policies.append(policy)
 
+    def note_error(error: WebError) -> None:
+        text = str(error.error)
+        (observed.console if _NO_SOCKET in text else observed.errors).append(text)
+
     await context.add_init_script(_REPORT_VIOLATIONS)
     context.on("console", note_console)
-    context.on("weberror", lambda error: observed.errors.append(str(error.error)))
+    context.on("weberror", note_error)
     context.on("response", note_response)
     return observed
