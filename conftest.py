@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     `long` are the tests marked `slow` or `measures`, the faults, the benchmark's tests, and the
     end-to-end tests on services, which run on the embedded adapters as well. Slow end-to-end tests
     that are no faults are left to the nightly run (`slow_fault`), because the embedded adapters
-    cover them; so are the slow tests of pages in Firefox, which Chromium covers.
+    cover them; so are the tests of pages that are slow or measure, because of their duration.
     """
     tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
         (_ROOT / ".git").exists()
@@ -51,13 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         slow = item.get_closest_marker("slow") is not None
         again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
-        in_firefox = item.path.is_relative_to(_TESTS / "browsers") and "[firefox" in item.name
-        if slow and ((again and item.path.name not in _FAULTS_ON_SERVICES) or in_firefox):
+        measures = item.get_closest_marker("measures") is not None
+        if slow and again and item.path.name not in _FAULTS_ON_SERVICES:
+            item.add_marker(pytest.mark.slow_fault)
+        if item.path.is_relative_to(_TESTS / "browsers") and (slow or measures):
             item.add_marker(pytest.mark.slow_fault)
         fault = item.path.is_relative_to(_TESTS / "faults")
         if fault:
             item.add_marker(pytest.mark.fault)
-        measures = item.get_closest_marker("measures") is not None
         if slow or measures or again or fault or item.path.is_relative_to(_ROOT / "bench"):
             item.add_marker(pytest.mark.long)
         if tooling_is_unchanged and item.path.is_relative_to(_TOOLING_TESTS):

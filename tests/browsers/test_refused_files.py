@@ -37,7 +37,7 @@ async def test_corrupt_photo_fails_with_its_reason(
     [
         ("notes.txt", 100, "UNSUPPORTED_CONTENT_TYPE"),
         ("huge.jpg", 201 * 1024**2, "BAD_PHOTO_SIZE"),
-        ("empty.jpg", 0, "BAD_PHOTO_SIZE"),
+        ("empty.jpg", 0, "EMPTY_FILE"),
     ],
 )
 async def test_unsuitable_file_is_refused_before_sending(

@@ -134,6 +134,22 @@ describe("ladder", () => {
     expect(ladder.waitOf("stomp")).toBeLessThanOrEqual(1_000);
   });
 
+  it("goes back to a way that worked soon, however long the network was gone", () => {
+    const ladder = started();
+    ladder.send({ type: "up", rung: "stomp" });
+    ladder.now += 60_000;
+    ladder.down("stomp");
+    for (let attempt = 0; attempt < 6; attempt += 1) {
+      ladder.fire("stomp");
+      ladder.down("stomp");
+    }
+    ladder.send({ type: "up", rung: "sse" });
+    expect(ladder.waitOf("stomp")).toBeLessThanOrEqual(1000);
+    ladder.fire("stomp");
+    ladder.down("stomp"); // it is blocked now
+    expect(ladder.waitOf("stomp")).toBe(PROBE_MS);
+  });
+
   it("is due at once when what worked is gone", () => {
     const ladder = blocked("stomp");
     ladder.send({ type: "up", rung: "sse" });

@@ -144,7 +144,10 @@ class Step {
     if (this.#rung(rung).phase !== "opening") return;
     this.#set(rung, { phase: "up", wasUp: true, isRefused: false, upAt: this.#now });
     for (const better of betterThan(rung)) {
-      if (this.#rung(better).phase === "waiting") this.#wait(better, this.#probeMs(better));
+      const { phase, failures, wasUp } = this.#rung(better);
+      // How often it failed while nothing worked says nothing about it: it is due soon, once.
+      if (wasUp) this.#set(better, { failures: Math.min(failures, FAILURES_OF_BLOCKED) });
+      if (phase === "waiting") this.#wait(better, this.#probeMs(better));
     }
   }
 
