@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.foreign_clients import ROOT, node_client
 from support.missing import missing
-from support.stompjs import StompJs
+from support.stompjs import StompJs, running_client
 
 WEB = ROOT / "web"
 _SOURCE = "src/lib/websocket/client.ts"
@@ -47,22 +47,8 @@ async def panel_live(folder: Path, url: str, token: str, *jobs: str) -> AsyncIte
     """
     command = await asyncio.to_thread(node_client, "panel_live")
     bundle = await asyncio.to_thread(_bundle, folder)
-    process = await asyncio.create_subprocess_exec(
-        *command.arguments,
-        str(bundle),
-        url,
-        token,
-        *jobs,
-        env=command.environment,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+    async with running_client(command, str(bundle), url, token, *jobs) as process:
         yield PanelLive(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def _bundle(folder: Path) -> Path:

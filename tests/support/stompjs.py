@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from support.foreign_clients import node_client
+from support.foreign_clients import Command, node_client
 
 LINE_SECONDS = 60.0
 """For the next line; a server may start meanwhile."""
@@ -64,17 +64,24 @@ async def stompjs(
     command = await asyncio.to_thread(node_client, "stomp")
     if sockjs:
         urls = tuple(url.replace("ws://", "http://") for url in urls)
+    async with running_client(command, destinations, token, *urls) as process:
+        yield StompJs(process)
+
+
+@asynccontextmanager
+async def running_client(
+    command: Command, *arguments: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a client with pipes to its input and output; kill it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command.arguments,
-        destinations,
-        token,
-        *urls,
+        *arguments,
         env=command.environment,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        yield StompJs(process)
+        yield process
     finally:
         if process.returncode is None:
             process.kill()

@@ -71,8 +71,7 @@ class AuditEntry:
     `object`: `drive/NAME`, `node/ID`, `photo/ID`, `job/ID` or `user/ID`, with the receiver of a
     role or the values of a policy, or `tenant` for its quota; empty when none was named validly.
     `peer`: host of the caller, without its port. `count`: equal refusals that this entry stands
-    for.
-    `occurred_at`: Unix seconds, None for the time of the transaction.
+    for. `occurred_at`: Unix seconds, None for the time of the transaction.
     """
 
     tenant: str
