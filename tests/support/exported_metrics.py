@@ -15,6 +15,8 @@ from support.clone import ROOT
 from support.waiting import scrape
 
 SERVICES: Final = ("intake", "repository", "processor", "gateway")
+STANDALONE: Final = "standalone"
+"""What only `sluice serve` exports, besides all that the services do."""
 SWITCHED_ON: Final[dict[str, type[Instruments]]] = {
     "SLUICE_AUTH__MODE=jwt": TokenMetrics,
     "SLUICE_TLS__CERT_FILE": TlsMetrics,
@@ -36,7 +38,7 @@ def documented() -> Mapping[str, frozenset[str]]:
     ]
     return {
         service: frozenset().union(*(names for services, names in rows if service in services))
-        for service in SERVICES
+        for service in (*SERVICES, STANDALONE)
     }
 
 

@@ -58,7 +58,10 @@ def completed(node_id: str) -> EventRecord:
 
 @asynccontextmanager
 async def following(
-    folder: Path, handler: Handler, options: ProcessorOptions = OPTIONS
+    folder: Path,
+    handler: Handler,
+    options: ProcessorOptions = OPTIONS,
+    metrics: ProcessorMetrics | None = None,
 ) -> AsyncIterator[EventPublisher]:
     """Run a source inside the block; yield the publisher of the log."""
     wake, stop = asyncio.Event(), asyncio.Event()
@@ -69,7 +72,7 @@ async def following(
             wake,
             handler,  # type: ignore[arg-type]
             options,
-            ProcessorMetrics(),
+            metrics or ProcessorMetrics(),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(source.run(stop))
@@ -160,8 +163,13 @@ async def test_permanent_error_becomes_replayable_dead_letter(
 ) -> None:
     handler = Handler()
     handler.errors["bad"] = list(errors)
-    letters = LogDeadLetters(tmp_path / "state")
-    async with following(tmp_path, handler) as log:
+    letters, metrics = LogDeadLetters(tmp_path / "state"), ProcessorMetrics()
+
+    def counted() -> float | None:
+        return metrics.registry.get_sample_value("sluice_dead_letters_total", {"group": "log"})
+
+    async with following(tmp_path, handler, metrics=metrics) as log:
+        assert counted() == 0
         await log.publish([completed("bad"), completed("good")])
         await until(lambda: "good" in handler.done and bool(letters.letters()))
         (letter,) = letters.letters()
@@ -174,6 +182,7 @@ async def test_permanent_error_becomes_replayable_dead_letter(
         await until(lambda: "bad" in handler.done)
     assert letters.letters() == []
     assert letters.to_replay() == []
+    assert counted() == 1
 
 
 BUSY = replace(OPTIONS, retries=2, retry_seconds=0.05)

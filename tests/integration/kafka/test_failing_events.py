@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from sluice_backends.kafka.dead_letters import dead_letter_topic
 from sluice_backends.kafka.handling import ConsumerOptions
 from sluice_backends.kafka.headers import to_headers
+from sluice_backends.kafka.metrics import ConsumerMetrics
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.receiving import ReceivedEvent
 from sluice_backends.kafka.retry_topics import DelayedRetries
@@ -32,9 +33,11 @@ async def test_failing_event_is_retried(
         if handled.calls[event.record.event_id] < 4
         else None
     )
-    async with running(kafka, options, handled):
+    metrics, labels = ConsumerMetrics(), {"group": options.group}
+    async with running(kafka, options, handled, metrics=metrics):
         await until(lambda: len(handled.events) == 3)
     assert handled.ids() == [event.event_id for event in events]
+    assert metrics.registry.get_sample_value("sluice_dead_letters_total", labels) == 0
 
 
 async def test_exhausted_retries_write_a_dead_letter_with_its_cause(
@@ -43,8 +46,10 @@ async def test_exhausted_retries_write_a_dead_letter_with_its_cause(
     bad, good = failed(topic, "node-1", 1), failed(topic, "node-1", 2)
     await publish(kafka, bad, good)
     handled = Handled(fails=lambda event: RuntimeError("broken") if event.record == bad else None)
-    async with running(kafka, options, handled):
+    metrics, labels = ConsumerMetrics(), {"group": options.group}
+    async with running(kafka, options, handled, metrics=metrics):
         await until(lambda: len(handled.events) == 1)
+    assert metrics.registry.get_sample_value("sluice_dead_letters_total", labels) == 1
     assert handled.calls[bad.event_id] == 5
     assert handled.ids() == [good.event_id]
     (message,) = await messages_in(kafka, dead_letter_topic(topic, options.group))

@@ -15,6 +15,7 @@ from sluice_backends.redis.options import RedisOptions
 from sluice_core.combinations import Durability
 from sluice_core.configuration import ConfigurationError
 from support.redis_server import RedisServer, replicated, shared_cluster
+from support.waiting import until
 
 MIB = 1024 * 1024
 FSYNC = ("--appendonly", "yes", "--appendfsync", "always")
@@ -165,3 +166,47 @@ async def test_high_memory_is_reported_before_it_is_full() -> None:
 async def _is_high(monitor: RedisMonitor) -> bool:
     await monitor.check()
     return monitor.memory_is_high
+
+
+@pytest.mark.rule(6)
+async def test_monitor_reports_a_changed_durability_setting() -> None:
+    """The start has checked it; somebody changes it afterwards, and changes it back."""
+    with RedisServer(*FSYNC) as server:
+        options = RedisOptions(server.url)
+        async with open_redis(options) as clients:
+            nonce = await get_or_create_nonce(clients)
+            monitor = RedisMonitor(clients, options, nonce, Durability.FSYNC)
+            assert await _is_durable(monitor, clients, server)
+            await clients.execute_on_masters("CONFIG", "SET", "appendfsync", "everysec")
+            with capture_logs() as logs:
+                assert not await _is_durable(monitor, clients, server)
+                assert not await _is_durable(monitor, clients, server)
+            assert [log["event"] for log in logs] == ["redis.durability_lost"]
+            await clients.execute_on_masters("CONFIG", "SET", "appendfsync", "always")
+            assert await _is_durable(monitor, clients, server)
+            await clients.execute_on_masters("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            assert not await _is_durable(monitor, clients, server)
+
+
+@pytest.mark.rule(6)
+async def test_monitor_reports_a_lost_replica() -> None:
+    with replicated() as (master, replica):
+        options = RedisOptions(master.url)
+        async with open_redis(options) as clients:
+            nonce = await get_or_create_nonce(clients)
+            monitor = RedisMonitor(clients, options, nonce, Durability.REPLICATED)
+            assert await _is_durable(monitor, clients, master)
+            replica.stop()
+
+            async def is_noticed() -> bool:
+                return not await _is_durable(monitor, clients, master)
+
+            await until(is_noticed, what="the lost replica")
+
+
+async def _is_durable(monitor: RedisMonitor, clients: RedisClients, server: RedisServer) -> bool:
+    await monitor.check()
+    labels = {"server": f"127.0.0.1:{server.port}"}
+    met = clients.metrics.registry.get_sample_value("sluice_redis_durability_met", labels)
+    assert met in (0, 1)
+    return met == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -14,6 +15,26 @@ from sluice_backends.s3.metrics import S3Metrics
 from sluice_common.rates.metrics import RateMetrics
 from sluice_common.telemetry.metrics import IntegrityMetrics, LedgerMetrics, RpcMetrics
 from sluice_core.ports import WorkKind
+from sluice_core.uploads.model import MIB
+
+BACKGROUND_ROLES: Final = ("parts", "completer", "sweeper", "relay", "gauges", "verifier")
+"""Values of the label `role`."""
+
+
+class SizeClass(StrEnum):
+    """Sizes of uploads, as classes of the time that completing them takes."""
+
+    SMALL = "small"
+    """Below 8 MiB: one part with the default settings."""
+    MEDIUM = "medium"
+    LARGE = "large"
+    """1 GiB and more."""
+
+    @classmethod
+    def of(cls, size_bytes: int) -> SizeClass:
+        if size_bytes < 8 * MIB:
+            return cls.SMALL
+        return cls.MEDIUM if size_bytes < 1024 * MIB else cls.LARGE
 
 
 class RepositoryMetrics(Instruments):
@@ -56,15 +77,46 @@ class RepositoryMetrics(Instruments):
             buckets=SLOW_SECONDS,
             registry=r,
         )
+        self.upload_seconds = Histogram(
+            "sluice_upload_completion_seconds",
+            "Time from the request to complete an upload to COMPLETED, by size class",
+            ("size",),
+            buckets=SLOW_SECONDS,
+            registry=r,
+        )
+        for size in SizeClass:
+            self.upload_seconds.labels(size)
         self.events_published = Counter(
             "sluice_events_published", "Events published, by topic", ("topic",), registry=r
         )
         self.events_pending = Gauge(
             "sluice_events_pending", "Unpublished events found by the last relay pass", registry=r
         )
+        self.events_oldest_age = Gauge(
+            "sluice_events_oldest_age_seconds",
+            "Age of the oldest unpublished event that is not withheld; 0 without one",
+            registry=r,
+        )
         self.events_withheld = Gauge(
             "sluice_events_withheld",
             "Events withheld because the broker refuses an earlier one of their node",
+            registry=r,
+        )
+        self.swept_at = Gauge(
+            "sluice_sweep_timestamp_seconds",
+            "End of the last pass of the sweeper without an error, by kind, Unix time",
+            ("kind",),
+            registry=r,
+        )
+        self.sweep_item_failures = Counter(
+            "sluice_sweep_item_failures",
+            "Items that the sweeper could not clean and retries, by kind",
+            ("kind",),
+            registry=r,
+        )
+        self.migrations_pending = Gauge(
+            "sluice_catalogue_migrations_pending",
+            "Migrations of this release that the database of the catalogue lacks",
             registry=r,
         )
         self.role_errors = Counter(
@@ -73,6 +125,9 @@ class RepositoryMetrics(Instruments):
             ("role",),
             registry=r,
         )
+        # A series that begins with its first error has no increase that an alert could see.
+        for role in BACKGROUND_ROLES:
+            self.role_errors.labels(role)
         self.usage_corrections = Counter(
             "sluice_usage_corrections",
             "Drives whose counted usage differed from their nodes",

@@ -102,6 +102,7 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     metrics.intake.ledger.budget_bytes.set(settings.budget_bytes)
+    metrics.disk.watch(data_dir.root)
     addresses = {INTAKE: settings.intake_address, REPOSITORY: settings.repository_address}
     wake, gateway_wake = asyncio.Event(), asyncio.Event()
     publisher = WakingPublisher(backends.storage.publisher, wake)

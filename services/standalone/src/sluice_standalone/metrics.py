@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice_backends.instruments import Instruments, Registry
+from sluice_common.telemetry.metrics import DiskMetrics
 from sluice_gateway.metrics import GatewayMetrics
 from sluice_intake.metrics import IntakeMetrics
 from sluice_processor.metrics import ProcessorMetrics
@@ -19,3 +20,4 @@ class StandaloneMetrics(Instruments):
         self.repository = r.group(RepositoryMetrics)
         self.processor = r.group(ProcessorMetrics)
         self.gateway = r.group(GatewayMetrics)
+        self.disk = r.group(DiskMetrics)

@@ -123,6 +123,8 @@ class Handling(Generic[M]):
         self._seen = seen
         self._letters = letters
         self._metrics = metrics
+        # A series that begins with its first letter has no increase that an alert could see.
+        self._dead_letters = metrics.dead_letters.labels(options.group)
         self._max_event_bytes = max_event_bytes
         self._slots = asyncio.Semaphore(options.concurrency)
 
@@ -232,6 +234,7 @@ class Handling(Generic[M]):
         if not await self._send(raw, revoked, lambda: self._letters.send(raw, cause)):
             return False
         self._count(raw.topic, "dead_letter")
+        self._dead_letters.inc()
         _log.error(
             "event.dead_lettered",
             topic=raw.topic,

@@ -39,6 +39,12 @@ class ConsumerMetrics(Instruments):
             ("group", "topic", "outcome"),
             registry=r,
         )
+        self.dead_letters = Counter(
+            "sluice_dead_letters",
+            "Events that a consumer gave up on, by consumer group; `log` is the event log",
+            ("group",),
+            registry=r,
+        )
         self.lag = Gauge(
             "sluice_consumer_lag",
             "Events between the committed offset and the end of the partition",

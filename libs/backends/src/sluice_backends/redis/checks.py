@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -18,7 +20,29 @@ OLDEST: Final = (6, 2)
 
 _UNSAFE: Final = "or, for development only, set SLUICE_REDIS__ALLOW_UNSAFE=true"
 
+_FSYNC_SETTINGS: Final = (("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no"))
+
 _log = structlog.get_logger(__name__)
+
+
+async def durability_problems(
+    clients: RedisClients,
+    infos: Mapping[str, Info],
+    durability: Durability,
+    options: RedisOptions,
+) -> Mapping[str, list[str]]:
+    """Return by server why it cannot keep the durability class; empty lists mean that it can.
+
+    What CONFIG does not show counts as kept.
+    """
+    problems = {address: _problems(info, durability, options) for address, info in infos.items()}
+    if durability is Durability.FSYNC:
+        for name, required in _FSYNC_SETTINGS:
+            with suppress(SluiceError):
+                for address, value in (await _configured(clients, name)).items():
+                    if value != required:
+                        problems.setdefault(address, []).append(_fsync_problem(name, value))
+    return problems
 
 
 async def check_server(
@@ -32,6 +56,8 @@ async def check_server(
     """
     for address, info in (await read_info(clients)).items():
         _check_kind(info, options)
+        if info.get("maxmemory", "0") == "0":
+            _log.info("redis.memory_unbounded", advice="set maxmemory above SLUICE_BUDGET_BYTES")
         for problem in _problems(info, durability, options):
             _refuse(f"Redis at {address}: {problem}", options)
     if durability is Durability.FSYNC:
@@ -72,16 +98,14 @@ def _problems(info: Info, durability: Durability, options: RedisOptions) -> list
             f"SLUICE_DURABILITY=replicated needs {options.replicas_to_wait} connected replicas and "
             f"there are {replicas}; add some, or lower SLUICE_REDIS__REPLICAS_TO_WAIT"
         )
-    if info.get("maxmemory", "0") == "0":
-        _log.info("redis.memory_unbounded", advice="set maxmemory above SLUICE_BUDGET_BYTES")
     return problems
 
 
 async def _check_fsync(clients: RedisClients, options: RedisOptions) -> None:
     """Check when the AOF is synced. Only CONFIG shows it, which managed services forbid."""
-    for name, required in (("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")):
+    for name, required in _FSYNC_SETTINGS:
         try:
-            replies = await clients.execute_on_masters("CONFIG", "GET", name)
+            values = await _configured(clients, name)
         except SluiceError as error:
             _log.warning(
                 "redis.durability_check_failed",
@@ -89,14 +113,23 @@ async def _check_fsync(clients: RedisClients, options: RedisOptions) -> None:
                 advice=f"CONFIG GET is not allowed here; make sure that {name} is {required}",
             )
             continue
-        for address, reply in replies.items():
-            value = reply[1].decode() if len(reply) == 2 else "unknown"
+        for address, value in values.items():
             if value != required:
-                _refuse(
-                    f"Redis at {address}: SLUICE_DURABILITY=fsync needs {name} {required}, "
-                    f"and it is {value}",
-                    options,
-                )
+                _refuse(f"Redis at {address}: {_fsync_problem(name, value)}", options)
+
+
+async def _configured(clients: RedisClients, name: str) -> Mapping[str, str]:
+    """Return the value of a Redis setting by server."""
+    replies = await clients.execute_on_masters("CONFIG", "GET", name)
+    return {
+        address: reply[1].decode() if len(reply) == 2 else "unknown"
+        for address, reply in replies.items()
+    }
+
+
+def _fsync_problem(name: str, value: str) -> str:
+    required = dict(_FSYNC_SETTINGS)[name]
+    return f"SLUICE_DURABILITY=fsync needs {name} {required}, and it is {value}"
 
 
 def _refuse(problem: str, options: RedisOptions) -> None:

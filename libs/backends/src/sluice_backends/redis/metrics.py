@@ -35,9 +35,18 @@ class RedisMetrics(Instruments):
             ("server",),
             registry=r,
         )
+        self.durability_met = Gauge(
+            "sluice_redis_durability_met",
+            "Whether a server can keep the configured durability class, by server: 1 or 0",
+            ("server",),
+            registry=r,
+        )
         self.replaced = Counter(
             "sluice_redis_replaced",
             "Detected restarts, failovers and replacements of Redis, by kind",
             ("what",),
             registry=r,
         )
+        # A series that begins with its first event has no increase that an alert could see.
+        for what in ("emptied", "restarted", "failed_over"):
+            self.replaced.labels(what)

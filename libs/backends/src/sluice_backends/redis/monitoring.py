@@ -9,10 +9,12 @@ from typing import Final
 
 import structlog
 
+from sluice_backends.redis.checks import durability_problems
 from sluice_backends.redis.client.connection import RedisClients
 from sluice_backends.redis.client.info import Info, read_info
 from sluice_backends.redis.nonce import get_or_create_nonce
 from sluice_backends.redis.options import RedisOptions
+from sluice_core.combinations import Durability
 from sluice_core.errors import SluiceError
 
 INTERVAL_SECONDS: Final = 2.0
@@ -23,8 +25,17 @@ _log = structlog.get_logger(__name__)
 class RedisMonitor:
     """State of Redis at the latest check; opened with `open_redis_monitor`."""
 
-    def __init__(self, clients: RedisClients, options: RedisOptions, nonce: str) -> None:
+    def __init__(
+        self,
+        clients: RedisClients,
+        options: RedisOptions,
+        nonce: str,
+        durability: Durability = Durability.MEMORY,
+    ) -> None:
         self._clients = clients
+        self._options = options
+        self._durability = durability
+        self._problems: Mapping[str, list[str]] = {}
         self._high_fraction = options.memory_high_fraction
         self._nonce = nonce
         self._new_nonce: list[Callable[[str], None]] = []
@@ -55,6 +66,7 @@ class RedisMonitor:
         infos = await read_info(self._clients)
         self._update_memory(infos)
         self._update_servers(infos)
+        await self._update_durability(infos)
         nonce = await get_or_create_nonce(self._clients)
         if nonce != self._nonce:
             self._nonce = nonce
@@ -89,6 +101,18 @@ class RedisMonitor:
             _log.warning("redis.memory_exceeded" if high else "redis.memory_recovered")
         self._memory_is_high = high
 
+    async def _update_durability(self, infos: Mapping[str, Info]) -> None:
+        """Report servers that were changed after the start, or have lost their replicas."""
+        problems = await durability_problems(self._clients, infos, self._durability, self._options)
+        met = self._clients.metrics.durability_met
+        for address in self._problems.keys() - problems.keys():
+            met.remove(address)
+        for address, found in problems.items():
+            met.labels(address).set(0 if found else 1)
+            if found and found != self._problems.get(address):
+                _log.error("redis.durability_lost", server=address, problems=found)
+        self._problems = problems
+
     def _update_servers(self, infos: Mapping[str, Info]) -> None:
         run_ids = {address: info.get("run_id", "") for address, info in infos.items()}
         if self._run_ids and run_ids != self._run_ids:
@@ -108,10 +132,13 @@ class RedisMonitor:
 
 @asynccontextmanager
 async def open_redis_monitor(
-    clients: RedisClients, options: RedisOptions, interval_seconds: float = INTERVAL_SECONDS
+    clients: RedisClients,
+    options: RedisOptions,
+    interval_seconds: float = INTERVAL_SECONDS,
+    durability: Durability = Durability.MEMORY,
 ) -> AsyncIterator[RedisMonitor]:
     """Yield a monitor that has checked once and checks at intervals."""
-    monitor = RedisMonitor(clients, options, await get_or_create_nonce(clients))
+    monitor = RedisMonitor(clients, options, await get_or_create_nonce(clients), durability)
     await monitor.check()
     checking = asyncio.create_task(monitor.run(interval_seconds), name="redis.monitor")
     try:

@@ -14,7 +14,7 @@ from sluice_backends.sql.database import open_database
 from sluice_backends.sql.drives import SqlDrives
 from sluice_backends.sql.grants import SqlGrants
 from sluice_backends.sql.leases import SqlLeases
-from sluice_backends.sql.migrate import check_schema
+from sluice_backends.sql.migrate import check_schema, missing_migrations
 from sluice_backends.sql.nodes import SqlNodes
 from sluice_backends.sql.objects import SqlObjects
 from sluice_backends.sql.options import MysqlOptions
@@ -57,6 +57,9 @@ class SqlCatalogue(
     async def ping(self) -> None:
         async with self._db.read() as connection:
             await connection.execute(text("SELECT 1"))
+
+    async def missing_migrations(self) -> int:
+        return await missing_migrations(self._db)
 
     def connection_wait_seconds(self) -> float:
         return self._db.waits.longest_seconds

@@ -70,6 +70,16 @@ async def check_schema(database: Database) -> None:
         )
 
 
+async def missing_migrations(database: Database) -> int:
+    """Return how many migrations of this release the database lacks; 0 for a newer schema."""
+    known = await asyncio.to_thread(_known_revisions, _config())
+    async with database.read() as connection:
+        current = await connection.run_sync(_current_revision)
+    if current is None:
+        return len(known)
+    return known.index(current) if current in known else 0
+
+
 def _upgrade(
     connection: Connection, config: Config, known: list[str], accept_newer: bool
 ) -> Migration:

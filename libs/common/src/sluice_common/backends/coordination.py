@@ -46,7 +46,9 @@ async def open_redis_coordination(
         with as_configuration_error(SETTING):
             clients = await enter(open_redis(redis, metrics))
             await check_server(clients, settings.durability, redis)
-            monitor = await enter(open_redis_monitor(clients, redis))
+            monitor = await enter(
+                open_redis_monitor(clients, redis, durability=settings.durability)
+            )
             ledger = await enter(
                 open_redis_ledger(
                     clients,

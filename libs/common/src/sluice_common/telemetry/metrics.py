@@ -4,11 +4,18 @@ Each service declares its own in its `metrics.py`, each backend in that of its p
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Final
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from sluice_backends.instruments import SLOW_SECONDS, Instruments, Registry
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
+
+INTEGRITY_CHECKS: Final = ("chunk_store", "object_store", "completion", "verifier", "processor")
+"""Places where checksums are compared: values of the label `where`."""
 
 
 class AuditMetrics(Instruments):
@@ -91,6 +98,32 @@ class IntegrityMetrics(Instruments):
             ("where",),
             registry=r,
         )
+        # A series that begins with its first failure has no increase that an alert could see.
+        for where in INTEGRITY_CHECKS:
+            self.failures.labels(where)
         self.verified = Counter(
             "sluice_nodes_verified", "Nodes whose SHA-256 was computed after completion", registry=r
         )
+
+
+class DiskMetrics(Instruments):
+    """Room on the file system of a data directory."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        super().__init__(registry)
+        r = self.registry
+        self.free = Gauge(
+            "sluice_data_disk_free_bytes",
+            "Free bytes on the file system of the data directory",
+            registry=r,
+        )
+        self.size = Gauge(
+            "sluice_data_disk_size_bytes",
+            "Size of the file system of the data directory",
+            registry=r,
+        )
+
+    def watch(self, directory: Path) -> None:
+        """Read the file system of this directory at every scrape."""
+        self.free.set_function(lambda: shutil.disk_usage(directory).free)
+        self.size.set_function(lambda: shutil.disk_usage(directory).total)

@@ -45,7 +45,8 @@ def request_completion(
         ready = layout.advance(s, record)
     record.status = UploadStatus.COMPLETING
     record.holds.pop(COMPLETION_HOLD, None)  # of a completion that rule 8 reverted
-    record.changed(s.clock())
+    record.completing_at = s.clock()
+    record.changed(record.completing_at)
     s.save(record)
     finish_discarded(s, record)
     return Completion(s.snapshot(record), tuple(ready), record.completion_ready), record.behind

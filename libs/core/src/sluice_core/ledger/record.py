@@ -82,6 +82,7 @@ class UploadRecord:
     holds: dict[int, Hold] = field(default_factory=dict)
     finished_by: int = 0
     # The end
+    completing_at: float | None = None
     crc32c: int | None = None
     sha256: bytes | None = None
     failure_reason: str = ""
@@ -191,6 +192,7 @@ class UploadRecord:
             self.failure_reason,
             self.failure_detail,
             self.ended_at,
+            self.completing_at,
         )
 
 

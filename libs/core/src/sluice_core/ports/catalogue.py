@@ -445,3 +445,9 @@ class Catalogue(
     """
 
     async def ping(self) -> None: ...
+
+    async def missing_migrations(self) -> int:
+        """Return how many migrations of this release the database lacks: after a copy of an older
+        one was restored, for example.
+        """
+        ...

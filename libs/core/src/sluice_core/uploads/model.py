@@ -126,6 +126,8 @@ class UploadSnapshot:
     failure_reason: str = ""
     failure_detail: str = ""
     ended_at: float | None = None
+    completing_at: float | None = None
+    """When CompleteUpload was last accepted, by the ledger's clock."""
 
     @property
     def upload_id(self) -> str:

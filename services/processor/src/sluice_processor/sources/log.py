@@ -99,6 +99,7 @@ class LogSource:
         self._processor = processor
         self._options = options
         self._metrics = metrics
+        self._dead_letters = metrics.consumer.dead_letters.labels(_SOURCE)
         self._window: deque[_Read] = deque()
         self._slots = asyncio.Semaphore(options.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,6 +217,7 @@ class LogSource:
     async def _write_dead_letter(self, record: EventRecord, cause: FinalFailure) -> None:
         _log.error("event.dead_lettered", event_id=record.event_id, reason=cause.reason)
         await self._write_state(record, self._letters.write, record, cause, time.time())
+        self._dead_letters.inc()
 
     async def _postpone(self, record: EventRecord, cause: FinalFailure, number: int) -> None:
         seconds = self._options.retry_seconds

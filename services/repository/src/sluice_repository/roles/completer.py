@@ -20,8 +20,9 @@ from sluice_core.ports import (
 from sluice_core.ports.catalogue import NodeCommit
 from sluice_core.ports.object_store import ObjectInfo
 from sluice_core.uploads.checksums import combined_crc32c
-from sluice_core.uploads.model import Integrity
+from sluice_core.uploads.model import Integrity, UploadSnapshot
 from sluice_repository.deps import RepositoryDeps
+from sluice_repository.metrics import SizeClass
 from sluice_repository.roles.assembly import CompletionRefused, PartsLost, assemble
 from sluice_repository.roles.digests import Digest, digest_object
 from sluice_repository.work.claims import (
@@ -152,7 +153,7 @@ class Completer:
                 )
             raise
         # Outside the heartbeat: finishing ends the claim, which must not count as lost.
-        await retry_unavailable(deps.ledger.finish, claim, crc32c, sha256)
+        self._observe(await retry_unavailable(deps.ledger.finish, claim, crc32c, sha256))
         crash_point(CrashPoint.AFTER_FINISH)
         deps.relay_wakeup.set()
         if work.put is None:
@@ -160,6 +161,16 @@ class Completer:
         # Otherwise the worker that put the object drops its chunks; the sweeper's first clean-up
         # removes whatever else senders have staged.
         return "completed"
+
+    def _observe(self, ended: UploadSnapshot) -> None:
+        """Measure a completion from its request to its end, both by the ledger's clock.
+
+        An upload whose request an earlier release recorded has no time of it.
+        """
+        if ended.completing_at is not None and ended.ended_at is not None:
+            seconds = max(0.0, ended.ended_at - ended.completing_at)
+            size = SizeClass.of(ended.received_bytes)
+            self._deps.metrics.upload_seconds.labels(size).observe(seconds)
 
     async def _make_node(self, work: _ClaimedCompletion) -> tuple[int, bytes | None]:
         """Do every step between claim and finish.

@@ -23,12 +23,14 @@ class GaugeRefresher:
             await wait_at_most(stop, self._deps.options.gauge_interval_seconds)
 
     async def refresh(self) -> None:
-        """Read ledger and queue once and set the gauges."""
+        """Read ledger, catalogue and queue once and set the gauges."""
         metrics = self._deps.metrics
         backlog = await self._deps.ledger.backlog()
         metrics.queued_bytes.set(backlog.queued_bytes)
         metrics.ledger.budget_bytes.set(backlog.budget_bytes)
         metrics.open_uploads.set(backlog.open_uploads)
+        if self._deps.catalogue is not None:
+            metrics.migrations_pending.set(await self._deps.catalogue.missing_migrations())
         depth = await self._deps.queue.depth()
         metrics.queue_items.set(depth.items)
         metrics.queue_age_seconds.set(depth.oldest_age_seconds)

@@ -76,6 +76,9 @@ class Relay:
         """Nodes with a refused event, and the loop time of their next retry."""
         self._cursor = 0
         """The last withheld row that the previous pass scanned."""
+        self._oldest: float | None = None
+        """When the oldest event that the last pass found occurred."""
+        deps.metrics.events_oldest_age.set_function(self._oldest_age_seconds)
         self._in_ledger: dict[str, int] = {}
         """The number of withheld ledger events by upload."""
 
@@ -113,6 +116,7 @@ class Relay:
         not have the events: they stay and are published again.
         """
         if not await self._lease.hold():
+            self._forget_backlog()
             return 0
         # Cleared before reading, so that later events wake the relay again.
         self._deps.relay_wakeup.clear()
@@ -120,11 +124,13 @@ class Relay:
         metrics, catalogue = self._deps.metrics, self._deps.catalogue
         events = await self._deps.ledger.pending_events(batch)
         if catalogue is None:
+            self._note_oldest(events)
             metrics.events_pending.set(len(events))
             moved = await self._relay_ledger(events)
             metrics.events_withheld.set(sum(self._in_ledger.values()))
             return moved
         page = await catalogue.outbox_ready(batch)
+        self._note_oldest([*events, *(row.event for row in page.rows)])
         withheld = await catalogue.count_withheld()
         metrics.events_pending.set(len(events) + len(page.rows) + withheld)
         moved = await self._relay_ledger(events)
@@ -134,6 +140,19 @@ class Relay:
             sum(self._in_ledger.values()) + await catalogue.count_withheld()
         )
         return moved
+
+    def _note_oldest(self, events: Sequence[LedgerEvent | EventRecord]) -> None:
+        self._oldest = min((event.occurred_at for event in events), default=None)
+
+    def _oldest_age_seconds(self) -> float:
+        """Return an age that grows between passes too: a relay that cannot read is behind."""
+        return 0.0 if self._oldest is None else max(0.0, self._deps.clock() - self._oldest)
+
+    def _forget_backlog(self) -> None:
+        """Report no backlog: another relay holds the lease and reports it."""
+        self._oldest = None
+        self._deps.metrics.events_pending.set(0)
+        self._deps.metrics.events_withheld.set(0)
 
     async def _relay_ledger(self, events: Sequence[LedgerEvent]) -> int:
         refused = await self._publish([to_record(event) for event in events])

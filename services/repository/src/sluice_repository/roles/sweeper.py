@@ -61,6 +61,9 @@ class Sweeper:
         """
 
         async def repeat(kinds: Kinds, full_pass: float = math.inf) -> None:
+            for kind in kinds:
+                # A kind that fails from the start is behind since now.
+                self._deps.metrics.swept_at.labels(kind).set(self._deps.clock())
             while not stop.is_set():
                 if await self._sweep(kinds) < full_pass:
                     await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
@@ -90,6 +93,7 @@ class Sweeper:
         for kind, sweep_kind in kinds.items():
             with guarded(self._deps.metrics, "sweeper", kind=kind):
                 done = await sweep_kind()
+                self._deps.metrics.swept_at.labels(kind).set(self._deps.clock())
                 self._deps.metrics.ledger.sweeps.labels(kind).inc(done)
                 total += done
         return total
@@ -284,6 +288,7 @@ class Sweeper:
             async with asyncio.timeout(self._deps.options.call_timeout_seconds):
                 return await clean(item) is not False
         except (SluiceError, TimeoutError) as error:
+            self._deps.metrics.sweep_item_failures.labels(kind).inc()
             _log.warning("sweep.item_failed", kind=kind, item=repr(item), error=str(error))
             return False
 

@@ -82,6 +82,7 @@ class SnapshotReader:
             ended_at,
             claimed_sha256,
             claimed_crc32c,
+            completing_at,
         ) = fields
         created, last_chunk = float(created_at), float(last_chunk_at)
         new = await self._new(upload_id, node_id.decode())
@@ -110,6 +111,7 @@ class SnapshotReader:
             failure_reason.decode(),
             failure_detail.decode(),
             None if ended_at is None else float(ended_at),
+            None if completing_at is None else float(completing_at),
         )
 
     async def events(

@@ -222,5 +222,6 @@ function record.snapshot(r)
     time_text(r.ended_at),
     r.claimed_sha256 or '',
     r.claimed_crc32c or false,
+    time_text(r.completing_at),
   }
 end

@@ -52,6 +52,7 @@ return run(function()
     layout.fix_total(r, total, ready)
   end
   r.status = 'COMPLETING'
+  r.completing_at = call.now()
   fences.drop_completion() -- of a completion that rule 8 reverted
   record.changed(r)
   ending.finish_discarded(r)
