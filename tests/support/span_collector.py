@@ -33,7 +33,7 @@ class SpanCollector(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 def span_collector() -> Iterator[SpanCollector]:
     """Serve a collector inside the block."""
     collector = SpanCollector()
-    server = grpc.server(ThreadPoolExecutor(2), handlers=[collector])
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[collector])  # one export at a time
     collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

@@ -137,6 +137,15 @@ def span(name: str, parent: str = "", **attributes: str | int) -> Iterator[Span]
         yield current
 
 
+def past_span(name: str, began: float, ended: float) -> None:
+    """Record a span of the current trace for work that is done, in another process for example.
+
+    Args:
+        began, ended: seconds since the epoch.
+    """
+    _TRACER.start_span(name, start_time=int(began * 1e9)).end(end_time=int(ended * 1e9))
+
+
 def _pairs(text: str) -> dict[str, str]:
     pairs = (entry.partition("=") for entry in text.split(",") if "=" in entry)
     return {key.strip().lower(): value.strip() for key, _, value in pairs}

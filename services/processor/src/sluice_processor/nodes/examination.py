@@ -24,7 +24,7 @@ from sluice_processor.images.model import ImageRefused, ProcessedImage, RefusalR
 from sluice_processor.images.sniff import HEAD_BYTES, Sniffed, sniff
 from sluice_processor.nodes.declared import DeclaredType
 from sluice_processor.nodes.spool import Spooled, SpoolOptions, spooled
-from sluice_processor.nodes.stages import Stage, staged
+from sluice_processor.nodes.stages import Stage, record_child_stages, staged
 
 _log = structlog.get_logger(__name__)
 CHECKSUM_MISMATCH: Final = "CHECKSUM_MISMATCH"
@@ -174,9 +174,7 @@ class Examiner:
                 spool.sha256,
             )
         image = await self._decode(spool)
-        seconds = self._deps.metrics.seconds
-        seconds.labels(Stage.DECODE.value).observe(image.decode_seconds)
-        seconds.labels(Stage.THUMBNAIL.value).observe(image.thumbnail_seconds)
+        record_child_stages(self._deps.metrics, image.decode_seconds, image.thumbnail_seconds)
         return Finding(image.facts.format.media_type, spool.sha256, image)
 
     async def _decode(self, spool: Spooled) -> ProcessedImage:
