@@ -45,7 +45,7 @@ BUSY ?= 0
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
-        test-long coverage check fmt lint types layers proto proto-check lock bench \
+        test-long coverage check check-monitoring monitoring fmt lint types layers proto proto-check lock bench \
         bench-quick loadtest clean web-install web-lint web-test web-build web-check web-api web-dev \
         test-browsers screenshots
 
@@ -98,7 +98,7 @@ services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server, print
 services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 	@$(BIN)/python tools/services.py down
 
-peers: $(VENV)/.dev ## Fetch or build further programs: PEERS="minio versitygw apicurio valkey browsers"
+peers: $(VENV)/.dev ## Fetch or build further programs: PEERS="minio versitygw apicurio valkey browsers monitoring"
 	@$(BIN)/python tools/services.py get $(PEERS)
 
 # --- checking -----------------------------------------------------------------------------------
@@ -153,6 +153,10 @@ test-model: $(VENV)/.dev ## Run the ledger's model test and the request fuzzer w
 	SLUICE_MODEL_EXAMPLES=10000 SLUICE_FUZZ_INPUTS=20000 $(BIN)/python -m pytest \
 	  tests/contract/test_upload_model.py tests/contract/test_request_bytes.py -n $(JOBS) -m "" \
 	  --timeout 3600 -o faulthandler_timeout=4000 $(ARGS)
+
+check-monitoring: $(VENV)/.dev ## Run rules, alerts and dashboards on a Prometheus that scrapes Sluice under load
+	$(BIN)/python -m tools.monitoring --check
+	$(WITH_SERVICES) $(BIN)/python -m pytest tests/monitoring -m "" -o faulthandler_timeout=1000 $(ARGS)
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, web/, tests
 	@$(WEB) --where-possible test check
@@ -217,6 +221,11 @@ proto: $(VENV)/.dev ## Generate the Python stubs from protos/
 proto-check: $(VENV)/.dev
 	$(BIN)/buf lint protos
 	$(BIN)/python tools/generate_protos.py --check
+
+# --- watching -----------------------------------------------------------------------------------
+
+monitoring: $(VENV)/.dev ## Write dashboards, rules and their tests below deploy/ from tools/monitoring
+	@$(BIN)/python -m tools.monitoring
 
 # --- measuring ----------------------------------------------------------------------------------
 
