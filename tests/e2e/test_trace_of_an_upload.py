@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ async def separate(folder: Path, tracing: Mapping[str, str]) -> AsyncIterator[Pl
 
 @pytest.mark.parametrize("place", [embedded, separate], ids=["embedded", "services"])
 async def test_one_trace_leads_from_client_to_thumbnails(
-    place: type[embedded], tmp_path: Path
+    place: Callable[[Path, Mapping[str, str]], AbstractAsyncContextManager[Place]], tmp_path: Path
 ) -> None:
     with span_collector() as collector, client_tracing(collector) as provider:
         tracing = {"SLUICE_OTLP_ENDPOINT": collector.endpoint, **EXPORT_AT_ONCE}

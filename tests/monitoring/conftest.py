@@ -22,3 +22,10 @@ def program() -> Callable[[str], str]:
             missing(f"{error}, or run `make peers PEERS=monitoring` as root")
 
     return find
+
+
+@pytest.fixture
+def prometheus_programs(program: Callable[[str], str]) -> None:
+    """Need Prometheus and Alertmanager."""
+    program("prometheus")
+    program("alertmanager")

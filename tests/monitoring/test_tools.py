@@ -14,6 +14,7 @@ import pytest
 from support.clone import ROOT
 from tools.monitoring import rules
 from tools.monitoring.files import PROMETHEUS
+from tools.monitoring.model import Alert
 
 FOLDER: Final = ROOT / PROMETHEUS
 RULES: Final = sorted((FOLDER / "rules").glob("*.yaml"))
@@ -49,7 +50,7 @@ def test_rule_test_notices_a_changed_bound(program: Callable[[str], str], tmp_pa
     assert text.count("> 120\n") == 1
     changed.write_text(text.replace("> 120\n", "> 60\n"), encoding="utf-8")
     (test,) = (path for path in TESTS if path.stem.startswith("causes"))
-    command = [program("promtool"), "test", "rules", tmp_path / "copy" / "tests" / test.name]
+    command = [program("promtool"), "test", "rules", str(tmp_path / "copy" / "tests" / test.name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 1
     assert "SluiceQueueOld" in done.stdout + done.stderr
@@ -64,7 +65,7 @@ def test_alertmanager_accepts_its_configuration(program: Callable[[str], str]) -
 
 
 @pytest.mark.parametrize("alert", rules.all_alerts(), ids=lambda alert: alert.name)
-def test_alert_is_routed_by_its_severity(alert: rules.Alert, program: Callable[[str], str]) -> None:
+def test_alert_is_routed_by_its_severity(alert: Alert, program: Callable[[str], str]) -> None:
     labels = [f"{name}={value}" for name, value in alert.labels.items()]
     printed = run(
         *(program("amtool"), "config", "routes", "test", f"--config.file={ALERTMANAGER}"),

@@ -55,7 +55,7 @@ def declared_series(*groups: Instruments) -> Mapping[str, frozenset[str]]:
         )
         for group in groups
         for instrument in _instruments(group)
-        for suffix in _SUFFIXES[instrument._type]
+        for suffix in _SUFFIXES[str(instrument._type)]
     }
 
 

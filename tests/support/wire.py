@@ -45,7 +45,7 @@ def cut(data: bytes, sizes: Iterable[int]) -> list[Chunk]:
     return [Chunk(n, piece, n == len(pieces) - 1) for n, piece in enumerate(pieces)]
 
 
-def _stream_requests(
+def stream_requests(
     upload_id: str, chunks: Sequence[Chunk]
 ) -> Iterator[upload_pb2.UploadStreamRequest]:
     for position, chunk in enumerate(chunks):
@@ -103,7 +103,7 @@ class WireClient:
         open_stream: Any = self.intake.UploadStream  # the stubs want an iterator; we write
         call = open_stream()
         accepted: list[int] = []
-        writing = asyncio.create_task(send_all(call, _stream_requests(upload_id, chunks)))
+        writing = asyncio.create_task(send_all(call, stream_requests(upload_id, chunks)))
         try:
             while (answer := await call.read()) is not EOF:
                 if answer.WhichOneof("event") == "accepted":

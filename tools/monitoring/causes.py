@@ -11,6 +11,7 @@ from tools.monitoring.model import BY_NAMESPACE, Alert, Example, Group, Severity
 _CRITICAL: Final = Severity.CRITICAL
 _WARNING: Final = Severity.WARNING
 GIB: Final = 1024**3
+KEYS_REFRESHED: Final = "sluice_auth_keys_refreshed_timestamp_seconds"
 
 
 def _by(*labels: str) -> str:
@@ -20,7 +21,9 @@ def _by(*labels: str) -> str:
 _PROCESSES: Final = (
     Alert(
         name="SluiceTargetDown",
-        value='up{job=~"sluice.*"}',
+        # The ServiceMonitors of deploy/k8s name their jobs after the workloads.
+        value='(up{job=~"sluice.*"}'
+        ' or up{namespace=~"sluice.*", job=~"intake|repository|processor|gateway"})',
         condition="== 0",
         wait="5m",
         severity=_CRITICAL,
@@ -29,13 +32,14 @@ _PROCESSES: Final = (
         " restarts over and over, or its metrics port is not reachable.",
         runbook="target-down",
         fires=Example(
-            {'up{job="sluice-intake", instance="a:9464"}': "0x60"},
-            labels={"job": "sluice-intake", "instance": "a:9464"},
+            {'up{namespace="sluice", job="intake", instance="a:9464"}': "0x60"},
+            labels={"namespace": "sluice", "job": "intake", "instance": "a:9464"},
         ),
         quiet=Example(
             {
                 'up{job="sluice-intake", instance="a:9464"}': "1x10 0x2 1x50",
                 'up{job="node", instance="a:9100"}': "0x60",
+                'up{namespace="shop", job="gateway", instance="a:8080"}': "0x60",
             }
         ),
     ),
@@ -372,7 +376,9 @@ _KEYS: Final = (
     ),
     Alert(
         name="SluiceKeysStale",
-        value="time() - sluice_auth_keys_refreshed_timestamp_seconds",
+        # 0: not refreshed yet. A gateway that verifies its own tokens never is, nor fails.
+        value=f"time() - ({KEYS_REFRESHED} > 0"
+        f" or {KEYS_REFRESHED} and sluice_auth_keys_refresh_failures_total > 0)",
         condition="> 7200",
         wait="5m",
         severity=_WARNING,
@@ -380,12 +386,19 @@ _KEYS: Final = (
         description="The last good keys stay in use. Tokens that a new key signs are refused.",
         runbook="keys-stale",
         fires=Example(
-            {'sluice_auth_keys_refreshed_timestamp_seconds{instance="a:9464"}': "0x200"},
+            {
+                f'{KEYS_REFRESHED}{{instance="a:9464"}}': "0x200",
+                'sluice_auth_keys_refresh_failures_total{instance="a:9464"}': "0+1x200",
+            },
             at="150m",
             labels={"instance": "a:9464"},
         ),
         quiet=Example(
-            {'sluice_auth_keys_refreshed_timestamp_seconds{instance="a:9464"}': "0+60x200"},
+            {
+                f'{KEYS_REFRESHED}{{instance="a:9464"}}': "0+60x200",
+                f'{KEYS_REFRESHED}{{instance="gateway:9464"}}': "0x200",
+                'sluice_auth_keys_refresh_failures_total{instance="gateway:9464"}': "0x200",
+            },
             at="150m",
         ),
     ),

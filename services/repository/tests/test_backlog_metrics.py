@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -109,6 +110,28 @@ async def test_failing_sweep_kind_keeps_its_last_time(
     await world.sweeper.sweep()
     assert world.counted("sluice_sweep_timestamp_seconds", kind="purged") == before
     assert world.counted("sluice_sweep_timestamp_seconds", kind="expired") == world.clock.now
+
+
+async def test_kind_that_fails_from_the_start_has_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a series no alert could see that it is behind."""
+    tried = asyncio.Event()
+
+    async def broken(limit: int) -> list[object]:
+        tried.set()
+        raise Unavailable("STORE_UNAVAILABLE", "The store is away; try again.")
+
+    monkeypatch.setattr(world.deps.ledger, "purge_due", broken)
+    stop = asyncio.Event()
+    async with asyncio.timeout(30.0), asyncio.TaskGroup() as group:
+        group.create_task(world.sweeper.run(stop))
+        await tried.wait()
+        stop.set()
+    registry = world.deps.metrics.registry
+    assert world.counted("sluice_sweep_timestamp_seconds", kind="purged") == world.clock.now
+    failures = registry.get_sample_value("sluice_sweep_item_failures_total", {"kind": "purged"})
+    assert failures == 0
 
 
 async def test_item_that_cannot_be_cleaned_is_counted(

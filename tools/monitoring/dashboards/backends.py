@@ -138,8 +138,9 @@ DASHBOARD: Final = Dashboard(
         Panel(
             "Age of the keys that verify tokens",
             Unit.SECONDS,
-            (Query("time() - sluice_auth_keys_refreshed_timestamp_seconds", "{{instance}}"),),
+            (Query("time() - (sluice_auth_keys_refreshed_timestamp_seconds > 0)", "{{instance}}"),),
             "Above two hours, the provider of the keys does not answer.",
+            needs=Needs.KEYS,
             bound=7200,
         ),
     ),

@@ -6,6 +6,7 @@ from typing import Final
 
 from tools.monitoring.dashboards.panels import (
     Dashboard,
+    Needs,
     Panel,
     Query,
     Unit,
@@ -42,6 +43,7 @@ DASHBOARD: Final = Dashboard(
             Unit.PER_SECOND,
             (Query(per_second("sluice_throttled_total", "reason"), "{{reason}}"),),
             "By reason: the budget, the look-ahead, rates.",
+            needs=Needs.FAILURES,
         ),
         Panel(
             "Chunks",
@@ -114,6 +116,7 @@ DASHBOARD: Final = Dashboard(
                 ),
             ),
             "Callers refused or delayed.",
+            needs=Needs.FAILURES,
         ),
     ),
 )

@@ -37,7 +37,11 @@ class Needs(StrEnum):
     S3 = "s3"
     KAFKA = "kafka"
     TLS = "tls"
+    KEYS = "keys"
+    """Tokens that are verified by the keys of an issuer."""
     STANDALONE = "standalone"
+    FAILURES = "failures"
+    """A fault of a backend, or a caller who is refused: until then there is no series."""
 
 
 @dataclass(frozen=True, slots=True)

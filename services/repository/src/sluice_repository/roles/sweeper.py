@@ -64,6 +64,7 @@ class Sweeper:
             for kind in kinds:
                 # A kind that fails from the start is behind since now.
                 self._deps.metrics.swept_at.labels(kind).set(self._deps.clock())
+                self._deps.metrics.sweep_item_failures.labels(kind)
             while not stop.is_set():
                 if await self._sweep(kinds) < full_pass:
                     await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
