@@ -188,6 +188,35 @@ async def test_monitor_reports_a_changed_durability_setting() -> None:
             assert not await _is_durable(monitor, clients, server)
 
 
+async def test_monitor_asks_for_forbidden_config_once() -> None:
+    with RedisServer(*FSYNC, "--rename-command", "CONFIG", "") as server:
+        options = RedisOptions(server.url)
+        async with open_redis(options) as clients:
+            nonce = await get_or_create_nonce(clients)
+            monitor = RedisMonitor(clients, options, nonce, Durability.FSYNC)
+            with server.client() as client:
+                counts = []
+                for _ in range(3):
+                    counts.append(client.info("errorstats")["errorstat_ERR"]["count"])
+                    assert await _is_durable(monitor, clients, server)
+                counts.append(client.info("errorstats")["errorstat_ERR"]["count"])
+    assert counts[0] < counts[1] == counts[2] == counts[3]
+
+
+async def test_monitor_goes_on_for_a_user_without_config() -> None:
+    with RedisServer(*FSYNC) as server:
+        options = RedisOptions(server.url)
+        async with open_redis(options) as clients:
+            nonce = await get_or_create_nonce(clients)
+            monitor = RedisMonitor(clients, options, nonce, Durability.FSYNC)
+            with server.client() as client:
+                client.execute_command("ACL", "SETUSER", "default", "-config")
+            assert await _is_durable(monitor, clients, server)
+            server.flush()
+            assert await _is_durable(monitor, clients, server)
+            assert monitor.nonce != nonce
+
+
 @pytest.mark.rule(6)
 async def test_monitor_reports_a_lost_replica() -> None:
     with replicated() as (master, replica):

@@ -1,9 +1,8 @@
-"""Requirements of a Redis server, checked once at process start."""
+"""Requirements of a Redis server, checked at process start; durability afterwards too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -25,23 +24,27 @@ _FSYNC_SETTINGS: Final = (("appendfsync", "always"), ("no-appendfsync-on-rewrite
 _log = structlog.get_logger(__name__)
 
 
-async def durability_problems(
-    clients: RedisClients,
-    infos: Mapping[str, Info],
-    durability: Durability,
-    options: RedisOptions,
-) -> Mapping[str, list[str]]:
-    """Return by server why it cannot keep the durability class; empty lists mean that it can.
+def durability_problems(
+    infos: Mapping[str, Info], durability: Durability, options: RedisOptions
+) -> dict[str, list[str]]:
+    """Return by server what INFO shows that it lacks for the durability class."""
+    return {address: _problems(info, durability, options) for address, info in infos.items()}
 
-    What CONFIG does not show counts as kept.
+
+async def fsync_problems(clients: RedisClients) -> Mapping[str, list[str]] | None:
+    """Return by server which settings do not sync every write; None where CONFIG does not exist.
+
+    Nothing is known of a server that does not answer, or that denies CONFIG to this user.
     """
-    problems = {address: _problems(info, durability, options) for address, info in infos.items()}
-    if durability is Durability.FSYNC:
-        for name, required in _FSYNC_SETTINGS:
-            with suppress(SluiceError):
-                for address, value in (await _configured(clients, name)).items():
-                    if value != required:
-                        problems.setdefault(address, []).append(_fsync_problem(name, value))
+    problems: dict[str, list[str]] = {}
+    for name, required in _FSYNC_SETTINGS:
+        try:
+            values = await _configured(clients, name)
+        except SluiceError as error:
+            return {} if error.retryable else None
+        for address, value in values.items():
+            if value != required:
+                problems.setdefault(address, []).append(_fsync_problem(name, value))
     return problems
 
 

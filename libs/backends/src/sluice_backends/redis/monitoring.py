@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from sluice_backends.redis.checks import durability_problems
+from sluice_backends.redis.checks import durability_problems, fsync_problems
 from sluice_backends.redis.client.connection import RedisClients
 from sluice_backends.redis.client.info import Info, read_info
 from sluice_backends.redis.nonce import get_or_create_nonce
@@ -36,6 +36,7 @@ class RedisMonitor:
         self._options = options
         self._durability = durability
         self._problems: Mapping[str, list[str]] = {}
+        self._shows_config = durability is Durability.FSYNC
         self._high_fraction = options.memory_high_fraction
         self._nonce = nonce
         self._new_nonce: list[Callable[[str], None]] = []
@@ -103,14 +104,20 @@ class RedisMonitor:
 
     async def _update_durability(self, infos: Mapping[str, Info]) -> None:
         """Report servers that were changed after the start, or have lost their replicas."""
-        problems = await durability_problems(self._clients, infos, self._durability, self._options)
+        problems = durability_problems(infos, self._durability, self._options)
+        if self._shows_config:
+            found = await fsync_problems(self._clients)
+            # A managed service without CONFIG is asked once.
+            self._shows_config = found is not None
+            for address, missing in (found or {}).items():
+                problems.setdefault(address, []).extend(missing)
         met = self._clients.metrics.durability_met
         for address in self._problems.keys() - problems.keys():
             met.remove(address)
-        for address, found in problems.items():
-            met.labels(address).set(0 if found else 1)
-            if found and found != self._problems.get(address):
-                _log.error("redis.durability_lost", server=address, problems=found)
+        for address, missing in problems.items():
+            met.labels(address).set(0 if missing else 1)
+            if missing and missing != self._problems.get(address):
+                _log.error("redis.durability_lost", server=address, problems=missing)
         self._problems = problems
 
     def _update_servers(self, infos: Mapping[str, Info]) -> None:
