@@ -184,5 +184,5 @@ def _example(objective: Objective, *, is_fast: bool, ratio: float) -> Example:
     for one in objective.bad_series:
         # A bad observation is in the count of its histogram, and in no bucket below the bound.
         series[one] = f"0+{_EVENTS if one in series else bad}x{minutes}"
-    at, step = ("80m", "1m") if is_fast else ("35h", "10m")
+    at, step = ("80m", "1m") if is_fast else ("35h", "30m")
     return Example(series, at, step=step)
