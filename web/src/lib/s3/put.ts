@@ -11,7 +11,15 @@ import { isRecord, retryAfterOf } from "@/lib/api/errors";
  * - `refused`: anything else; a repeat would not help.
  */
 export type StoreFailure =
-  "denied" | "checksum" | "gone" | "there" | "exists" | "busy" | "network" | "unreadable" | "refused";
+  | "denied"
+  | "checksum"
+  | "gone"
+  | "there"
+  | "exists"
+  | "busy"
+  | "network"
+  | "unreadable"
+  | "refused";
 
 /** A PUT that the store did not take. */
 export class StoreError extends Error {

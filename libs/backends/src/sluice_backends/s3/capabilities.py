@@ -40,7 +40,7 @@ class MultipartChecksum(StrEnum):
     NONE = "NONE"
 
 
-def multipart_checksum(kind: MultipartChecksum) -> dict[str, str]:
+def multipart_checksum(kind: MultipartChecksum) -> dict[str, Any]:
     """Return the parameters that create a multipart object with such a checksum."""
     if kind is MultipartChecksum.NONE:
         return {}
