@@ -11,6 +11,7 @@ from tools.backends.errors import ServiceError
 from tools.backends.go_builds import build
 from tools.backends.programs import find_program
 from tools.backends.progress import say
+from tools.deploy_checks.rendering import KUSTOMIZE
 
 
 def _valkey() -> str:
@@ -33,6 +34,7 @@ PEERS: Final[dict[str, Callable[[], str]]] = {
     "versitygw": lambda: _go("versitygw"),
     "minio": lambda: _go("minio"),
     "browsers": browsers.get_browsers,
+    "kustomize": lambda: find_program("kustomize") or str(build("kustomize", KUSTOMIZE)),
 }
 CHEAP: Final = ("valkey", "apicurio", "browsers")
 """Available in about a minute, where they are available at all."""
