@@ -62,7 +62,8 @@ class Schemas:
 
     def summary(self) -> Iterator[str]:
         """Yield what was validated, and what was not."""
-        yield f"{self._validated} manifests are valid or listed above, by {' and '.join(RELEASES)}"
+        releases = " and ".join(RELEASES)
+        yield f"{self._validated} validations, of Kubernetes' own kinds by {releases}"
         for kind, count in sorted(self._skipped.items()):
             yield f"not validated: {count} of {kind}; name a folder with its schema in {CRDS}"
 
