@@ -125,8 +125,8 @@ test-repeat: $(VENV)/.dev ## Count failures: make test-repeat N=20 PATHS=tests/e
 	  -n $(JOBS) --dist worksteal -m "" $(ARGS)
 
 test-changed: $(VENV)/.dev ## Run the tests that this branch changed three times under load
-	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds 3 --busy 2 --minutes 6 \
-	  --changed-since auto --most 250 -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 \
+	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds 3 --busy 2 --minutes 5 \
+	  --changed-since auto --most 80 -- -n $(JOBS) --dist worksteal -m "not slow_fault" --timeout 900 \
 	  -o faulthandler_timeout=1000 $(ARGS)
 
 test-containers: $(VENV)/.dev ## Run the end-to-end tests on the official images (needs Docker)

@@ -18,7 +18,7 @@ from e2e.test_folder import (
 )
 from e2e.test_server_killed import (
     test_killed_client_resumes_and_reports_skipped_bytes,
-    test_ten_server_kills_during_an_upload_lose_nothing,
+    test_server_kills_during_an_upload_lose_nothing,
 )
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "test_file_of_equal_zero_chunks_becomes_the_object",
     "test_killed_client_resumes_and_reports_skipped_bytes",
     "test_restarted_server_finishes_the_crashed_upload",
-    "test_ten_server_kills_during_an_upload_lose_nothing",
+    "test_server_kills_during_an_upload_lose_nothing",
     "test_thousands_of_real_files_come_back_byte_for_byte",
     "test_undeclared_random_chunk_sizes_become_the_object",
     "test_undecodable_name_fails_without_stopping_the_others",

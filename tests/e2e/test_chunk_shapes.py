@@ -37,8 +37,8 @@ def with_duplicates(chunks: list[Chunk]) -> list[Chunk]:
 
 
 ORDERS = [forwards, backwards, shuffled, with_duplicates]
-# Chunk size, object size: a small object already has many small chunks.
-DECLARED = [(1, 300), (64 * KIB - 1, 20 * MIB), (5 * MIB, 33 * MIB), (16 * MIB, 49 * MIB)]
+# Chunk size, object size: many chunks in one part, or three parts, of which the last is short.
+DECLARED = [(1, 300), (64 * KIB - 1, 17 * MIB), (5 * MIB, 23 * MIB), (16 * MIB, 33 * MIB)]
 
 
 def random_bytes(size: int, seed: int) -> bytes:

@@ -57,7 +57,10 @@ class MariaDb(Vendor):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def options(self) -> list[str]:
-        return ["--innodb-log-file-size=16M"]
+        # No syncs, of which a migration of an empty database asks for about a thousand. What was
+        # written survives the process all the same. A later release may lack the deprecated one.
+        unsynced = ("--debug-no-sync", "--sync-frm=0", "--loose-innodb-flush-method=nosync")
+        return ["--innodb-log-file-size=16M", *unsynced]
 
 
 class MySqlProper(Vendor):

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from support.clone import ROOT
+from tools import repeat_tests
 from tools.changed_tests import changed_since
 from tools.repeat_tests import busy_loops, spread
 
@@ -46,6 +47,29 @@ def test_flaky_test_is_counted_and_fails_the_run(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "failed 1 of 3: " in done.stdout
     assert "2 tests, 3 rounds, 1 of the tests failed at least once" in done.stdout
+
+
+@pytest.mark.parametrize(("minutes", "rounds"), [(0.5, 1), (3.3, 1), (4.8, 2), (4.9, 3)])
+def test_no_round_starts_that_would_end_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    minutes: float,
+    rounds: int,
+) -> None:
+    now, left = 1_000.0, [100.0, 90.0, 80.0]
+
+    def run_round(*_: object) -> tuple[int, list[str]]:
+        nonlocal now
+        now += left.pop(0)
+        return 1, []
+
+    monkeypatch.setattr(repeat_tests, "run_round", run_round)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    assert repeat_tests.main(["--rounds", "3", "--minutes", str(minutes), "some tests"]) == 0
+    assert len(left) == 3 - rounds
+    out = capsys.readouterr().out
+    assert f"1 tests, {rounds} rounds, 0 of the tests" in out
+    assert (f"{3 - rounds} left out" in out) is (rounds < 3)
 
 
 def test_collection_error_fails_the_run(tmp_path: Path) -> None:
