@@ -44,8 +44,9 @@ BUSY ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
-        test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
-        test-long coverage check check-monitoring monitoring fmt lint types layers proto proto-check lock bench \
+        test-containers test-valkey test-peers test-tls check-images check-deploy deploy-render peers test-model \
+        test-repeat test-changed test-long coverage check check-monitoring monitoring fmt lint types layers proto \
+        proto-check lock bench \
         bench-quick loadtest clean web-install web-lint web-test web-build web-check web-api web-dev \
         test-browsers screenshots
 
@@ -98,7 +99,7 @@ services-up: $(VENV)/.dev ## Start Redis, MariaDB, Kafka and an S3 server, print
 services-down: $(VENV)/.dev ## Stop them; their data stays in var/services
 	@$(BIN)/python tools/services.py down
 
-peers: $(VENV)/.dev ## Fetch or build further programs: PEERS="minio versitygw apicurio valkey browsers monitoring"
+peers: $(VENV)/.dev ## Fetch or build further programs: PEERS="minio versitygw apicurio valkey browsers monitoring kustomize"
 	@$(BIN)/python tools/services.py get $(PEERS)
 
 # --- checking -----------------------------------------------------------------------------------
@@ -148,6 +149,12 @@ test-tls: $(VENV)/.dev ## Run the end-to-end tests on services with TLS alone
 
 check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, run the container suite, test on MySQL
 	$(BIN)/python -m tools.images check $(ARGS)
+
+check-deploy: $(VENV)/.dev ## Check deploy/k8s: rendered anew, policies, schemas (needs kustomize or kubectl)
+	$(BIN)/python -m tools.deploy_checks check
+
+deploy-render: $(VENV)/.dev ## Write deploy/k8s/rendered from the overlays; commit the result
+	$(BIN)/python -m tools.deploy_checks render
 
 test-model: $(VENV)/.dev ## Run the ledger's model test and the request fuzzer with many more examples
 	SLUICE_MODEL_EXAMPLES=10000 SLUICE_FUZZ_INPUTS=20000 $(BIN)/python -m pytest \

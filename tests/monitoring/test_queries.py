@@ -89,6 +89,7 @@ async def test_queries_return_data_of_embedded_sluice(
         )
 
 
+@pytest.mark.slow_fault
 @pytest.mark.timeout(600)  # seven processes start first
 async def test_queries_return_data_of_services(
     program: Callable[[str], str], tmp_path: Path

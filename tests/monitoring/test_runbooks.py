@@ -57,7 +57,7 @@ PHASE_3: Final = {
     "SLUICE_EVENTS": "off",
     "SLUICE_CATALOGUE": "off",
 }
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prometheus_programs")]
+pytestmark = [pytest.mark.slow_fault, pytest.mark.usefixtures("prometheus_programs")]
 
 FSYNC: Final = ("--appendonly", "yes", "--appendfsync", "always")
 

@@ -20,7 +20,7 @@ from support.separate_services import ALL_WORK, MIB, s3_by, s3_line, separate_se
 from support.waiting import until
 from tools.monitoring.files import PROMETHEUS
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prometheus_programs")]
+pytestmark = [pytest.mark.slow_fault, pytest.mark.usefixtures("prometheus_programs")]
 
 RULES: Final = (ROOT / PROMETHEUS / "rules" / "causes.yaml",)
 PHOTO: Final = saved(quadrants(), "JPEG", quality=92)
@@ -52,7 +52,6 @@ async def test_dead_letter_is_replayed_when_its_object_is_back(tmp_path: Path) -
             assert dead_letters(stage, "list") == []
 
 
-@pytest.mark.slow_fault
 @pytest.mark.timeout(600)
 async def test_store_that_is_back_closes_the_breaker(tmp_path: Path) -> None:
     """And the upload completes without a restart."""

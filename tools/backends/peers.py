@@ -11,6 +11,7 @@ from tools.backends.errors import ServiceError
 from tools.backends.go_builds import build
 from tools.backends.programs import find_program
 from tools.backends.progress import say
+from tools.deploy_checks.rendering import KUSTOMIZE
 
 
 def _valkey() -> str:
@@ -36,6 +37,7 @@ PEERS: Final[dict[str, Callable[[], str]]] = {
     "minio": lambda: _go("minio"),
     "browsers": browsers.get_browsers,
     "monitoring": monitoring.get_monitoring,
+    "kustomize": lambda: find_program("kustomize") or str(build("kustomize", KUSTOMIZE)),
 }
 CHEAP: Final = ("valkey", "apicurio", *OF_DISTRIBUTION)
 """Available in about a minute, where they are available at all."""

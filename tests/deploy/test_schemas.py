@@ -1,0 +1,70 @@
+"""Schemas refuse what a cluster would refuse, and what it would silently drop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.deploy_checks.manifests import Manifest
+from tools.deploy_checks.rendering import read_rendered
+from tools.deploy_checks.schemas import CRDS, Schemas
+
+
+def manifest_of(kind: str, name: str) -> Manifest:
+    return next(
+        each
+        for each in read_rendered("keda")
+        if each["kind"] == kind and each["metadata"]["name"] == name
+    )
+
+
+def misspell(manifest: Manifest) -> None:
+    manifest["spec"]["template"]["spec"]["terminationGracePeriodSecond"] = 30
+
+
+def mistype(manifest: Manifest) -> None:
+    manifest["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = "50051"
+
+
+def forget(manifest: Manifest) -> None:
+    del manifest["spec"]["selector"]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "says"),
+    [
+        (misspell, "terminationGracePeriodSecond"),
+        (mistype, "not of type 'integer'"),
+        (forget, "'selector' is a required"),
+    ],
+)
+def test_broken_deployment_is_refused(breaks: Callable[[Manifest], None], says: str) -> None:
+    schemas, deployment = Schemas(), manifest_of("Deployment", "intake")
+    assert list(schemas.problems([deployment])) == []
+    breaks(deployment)
+    assert any(says in problem for problem in schemas.problems([deployment]))
+
+
+def test_custom_resource_is_checked_by_a_named_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the folder the summary says what was not validated."""
+    scaled = manifest_of("ScaledObject", "processor")
+    monkeypatch.delenv(CRDS, raising=False)
+    schemas = Schemas()
+    assert list(schemas.problems([scaled])) == []
+    assert any("1 of keda.sh/v1alpha1 ScaledObject" in line for line in schemas.summary())
+
+    schema: dict[str, Any] = {"properties": {"spec": {"required": ["pause"]}}}
+    (tmp_path / "keda.sh").mkdir()
+    file = tmp_path / "keda.sh" / "scaledobject_v1alpha1.json"
+    file.write_text(json.dumps(schema), encoding="utf-8")
+    monkeypatch.setenv(CRDS, str(tmp_path))
+    schemas = Schemas()
+    (problem,) = schemas.problems([scaled])
+    assert "'pause' is a required property" in problem
+    assert len(list(schemas.summary())) == 1
