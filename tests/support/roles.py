@@ -233,13 +233,13 @@ class World:
         while await self.part_worker.work_one(0) or await self.completion_worker.work_one(0):
             pass
 
-    async def settle(self, seconds: float = 120.0) -> None:
+    async def settle(self, seconds: float = 120.0, *, step: float = 10.0) -> None:
         """Sweep and work while `seconds` pass in steps; then sweep and relay."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             await self.sweeper.sweep()
             await self.work()
-            self.clock.advance(10.0)
+            self.clock.advance(step)
         await self.sweeper.sweep()
         while await self.relay.relay_once():
             pass
