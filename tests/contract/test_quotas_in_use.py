@@ -363,8 +363,6 @@ async def _answered(call: Callable[[], Awaitable[T]]) -> T:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
-            # Two hundred callers that repeat at once would keep the repository busy.
-            await asyncio.sleep(0.2)
 
 
 async def _raised(error: grpc.aio.AioRpcError) -> None:
