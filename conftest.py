@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from tools.backends import apicurio, s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.redis import find_server, version_of
-from tools.changed_tests import changed_files, default_base
+from tools.changed_tests import changed_files, default_base, imported_files
 
 _VERSIONS = {
     "MySQL": ("mariadbd", "--version"),
@@ -24,9 +26,9 @@ _VERSIONS = {
 _ROOT = Path(__file__).parent
 _TESTS = _ROOT / "tests"
 _FAULTS_ON_SERVICES = ("test_crash_points.py", "test_server_killed.py")
-# Tests of the test tooling, and the paths of that tooling.
+# Tests of the test tooling. They depend on what they import, and on paths that they may run.
 _TOOLING_TESTS = _TESTS / "tooling"
-_TOOLING = ("tests/support/", "tests/tooling/", "tools/", "conftest.py", "requirements/")
+_TOOLING = ("tools/", "conftest.py", "requirements/")
 
 # Added to Hypothesis's own CI profile, which is deterministic: no deadline per example, because on
 # a busy machine an example may exceed the default of 0.2 s.
@@ -44,10 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     that are no faults are left to the nightly run (`slow_fault`), because the embedded adapters
     cover them; so are the tests of pages that are slow or measure, because of their duration.
     """
-    tooling_is_unchanged = any(item.path.is_relative_to(_TOOLING_TESTS) for item in items) and (
-        (_ROOT / ".git").exists()
-        and not any(file.startswith(_TOOLING) for file in changed_files(default_base()))
-    )
+    unchanged = _unchanged({i.path for i in items if i.path.is_relative_to(_TOOLING_TESTS)})
     for item in items:
         slow = item.get_closest_marker("slow") is not None
         again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
@@ -61,8 +60,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.fault)
         if slow or measures or again or fault or item.path.is_relative_to(_ROOT / "bench"):
             item.add_marker(pytest.mark.long)
-        if tooling_is_unchanged and item.path.is_relative_to(_TOOLING_TESTS):
+        if item.path in unchanged:
             item.add_marker(pytest.mark.unchanged)
+
+
+def _unchanged(tests: set[Path]) -> set[Path]:
+    """Return the files of tests of which this branch changes nothing that they depend on."""
+    if not tests or not (_ROOT / ".git").exists():
+        return set()
+    names = changed_files(default_base())
+    if any(name.startswith(_TOOLING) for name in names):
+        return set()
+    changed = {_ROOT / name for name in names}
+    return {test for test in tests if not changed & imported_files(test, (_TESTS, _ROOT))}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the tests and modules of this run out of garbage collections.
+
+    They live to its end, and are 600,000 objects. Collections while they grow would be of no use;
+    later, each full one, those that a test asks for included, would go through all of them.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 class _FailuresAtOnce:

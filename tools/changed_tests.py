@@ -1,11 +1,13 @@
-"""Selection of the tests that a change affects: by their lines, or by helpers of the same file."""
+"""Selection of the tests that a change affects: by their lines, helpers, or imports."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +39,34 @@ def changed_files(base: str) -> list[str]:
         ("ls-files", "--others", "--exclude-standard"),
     )
     return [name for listing in listings for name in _git(*listing).splitlines()]
+
+
+def imported_files(file: Path, folders: Sequence[Path]) -> set[Path]:
+    """Return the file and all that it imports from these folders, directly or not."""
+    found: set[Path] = set()
+    left = {file}
+    while left:
+        found |= left
+        left = {one for each in left for one in _imports_of(each, folders)} - found
+    return found
+
+
+def _imports_of(file: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            # What is imported may itself be a module.
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for folder, name in itertools.product(folders, names):
+            parts = name.split(".")
+            # A module runs the packages above it.
+            for end in range(1, len(parts) + 1):
+                path = folder.joinpath(*parts[:end])
+                candidates = (path / "__init__.py", path.with_suffix(".py"))
+                yield from (one for one in candidates if one.exists())
 
 
 def changed_since(base: str, root: Path = ROOT) -> list[str]:

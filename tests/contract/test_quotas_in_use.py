@@ -22,6 +22,7 @@ from sluice_core.uploads.model import NewUpload, UploadSnapshot, UploadStatus
 from sluice_intake.drives import CachedDrives, DriveDirectory, GrpcDrives
 from sluice_intake.options import IntakeOptions
 from sluice_repository.rpc.drives import DriveRegistry
+from support.catalogue_files import catalogue_file
 from support.intake import Intake, frames_of, refusal, running_intake
 from support.repository import serving
 from support.roles import DRIVE, TENANT, World, small_world
@@ -290,11 +291,10 @@ async def test_open_upload_keeps_its_room(at: Place) -> None:
 
 async def test_sweeper_corrects_a_wrong_usage(tmp_path: Path) -> None:
     """Once an hour; a correction is counted."""
-    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
-    async with small_world(tmp_path, catalogue_url=url) as world:
+    async with small_world(tmp_path) as world:
         await world.upload([b"x" * 500])
         await world.settle(30.0)
-        with sqlite3.connect(tmp_path / "catalogue.db") as database:
+        with sqlite3.connect(catalogue_file(tmp_path)) as database:
             database.execute("UPDATE usage_totals SET bytes = 7, nodes = 3")
         await world.sweeper.sweep()
         assert (await world.catalogue.get_quota(TENANT, DRIVE))[1] == Usage(bytes=7, nodes=3)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,6 @@ from starlette.types import ASGIApp
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.memory.live import MemoryLiveUpdates
 from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_common.settings import SluiceSettings, load_settings
 from sluice_core.access.audit import AuditEntry
 from sluice_core.addresses import Address
@@ -38,6 +33,7 @@ from sluice_gateway.settings import gateway_options
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
 from support.audit import KeptRefusals
+from support.catalogue_files import catalogue_file, empty_catalogue
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 BOB = {"email": "bob@example.com", "password": "battery staple"}
@@ -132,22 +128,6 @@ async def _reprocess(photo: Photo) -> None:
     raise AssertionError("these tests process no photo")
 
 
-async def new_catalogue(folder: Path) -> Path:
-    """Return the file of an empty, migrated catalogue."""
-    template = _template()
-    if not template.exists():
-        await migrate(f"sqlite:///{template}")
-    return Path(shutil.copy(template, folder / "catalogue.sqlite"))
-
-
-@cache
-def _template() -> Path:
-    """Return the file that the first test of this process migrates."""
-    folder = tempfile.mkdtemp(prefix="sluice-catalogue-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder) / "catalogue.sqlite"
-
-
 @dataclass(frozen=True)
 class TusBackend:
     """The services behind resumable uploads, by their addresses."""
@@ -192,8 +172,7 @@ async def running_gateway(
         )
         address = given.gateway_address.with_port(listener.getsockname()[1])
         options = change(gateway_options(given, address))
-        database = await new_catalogue(folder)
-        catalogue = await enter(open_catalogue(f"sqlite:///{database}"))
+        catalogue = await enter(open_catalogue(await empty_catalogue(folder)))
         store = await enter(FileObjectStore(folder / "objects", fsync=False))
         backends = GatewayBackends(catalogue, store, MemoryLiveUpdates())
         hooks = PhotoHooks(PhotoAdopter(catalogue, store), _reprocess)
@@ -212,4 +191,5 @@ async def running_gateway(
         end = deps.hub.sessions.stop
         await enter(serving_http(listener, wrap(build_app(deps)), proxies, None, end))
         http = await enter(aiohttp.ClientSession(auto_decompress=False))
+        database = catalogue_file(folder)
         yield Gateway(address, deps, catalogue, database, http, ready, refusals.entries)

@@ -18,7 +18,6 @@ from sluice.upload.v1.upload_pb2_grpc import IntakeServiceStub
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_common.security.authentication import Authenticator
 from sluice_common.settings.rpc_options import ServerOptions
 from sluice_core.access.grants import Access
@@ -31,6 +30,7 @@ from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_core.uploads.ids import new_node_id, new_upload_id
 from sluice_core.uploads.model import MIB, NewUpload, ObjectRef
 from sluice_intake.drives import CachedDrives, GrpcDrives
+from support.catalogue_files import empty_catalogue
 from support.commits import BUCKET, finished_upload
 from support.intake import refusal, running_intake
 from support.principals import SpelledPrincipals, credentials
@@ -125,8 +125,7 @@ async def guarded_services(
         wall_clock: Unix seconds, for the expiry of tokens.
         options: of the intake.
     """
-    url = f"sqlite:///{folder / 'catalogue.db'}"
-    await migrate(url)
+    url = await empty_catalogue(folder)
     ledger, clock = MemoryLedger(LedgerOptions()), Minutes()
     who = authenticator or SpelledPrincipals()
     async with (

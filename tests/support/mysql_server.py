@@ -112,7 +112,12 @@ class MysqlServer:
 
     def run(self, *statements: str) -> list[tuple[object, ...]]:
         """Run statements as root and return the rows of the last one."""
-        connection = pymysql.connect(unix_socket=str(self._socket), user="root", autocommit=True)
+        connection = pymysql.connect(
+            unix_socket=str(self._socket),
+            user="root",
+            autocommit=True,
+            ssl_disabled=True,  # which would load the system's certificates for each connection
+        )
         rows: list[tuple[object, ...]] = []
         with closing(connection), connection.cursor() as cursor:
             for statement in statements:

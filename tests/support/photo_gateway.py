@@ -43,7 +43,7 @@ from sluice_gateway.live.progress import ProgressBatches
 from sluice_gateway.metrics import GatewayMetrics, LiveMetrics
 from sluice_gateway.options import GatewayOptions
 from sluice_gateway.storage.listener import ListenerOptions, object_listener
-from support.gateway import new_catalogue
+from support.catalogue_files import empty_catalogue
 from support.processing_results import processed
 
 BUCKET = "sluice"
@@ -243,8 +243,7 @@ async def photo_gateway(
     environment, metrics = Environment(), GatewayMetrics()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        database = await new_catalogue(folder)
-        catalogue = await enter(open_catalogue(f"sqlite:///{database}"))
+        catalogue = await enter(open_catalogue(await empty_catalogue(folder)))
         urls = SignedUrls(await open_url_keys(folder / "url-keys.json"), OBJECTS)
         objects = await enter(
             FileObjectStore(

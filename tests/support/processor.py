@@ -11,7 +11,6 @@ from pathlib import Path
 
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_core.catalogue.processing import Processing
 from sluice_core.objects.body import BytesBody
 from sluice_core.ports.catalogue import MAX_DOWNLOAD_URL_SECONDS, Catalogue, DrivePolicy, NodeCommit
@@ -24,6 +23,7 @@ from sluice_processor.images.model import ImageOptions, ProcessedImage
 from sluice_processor.metrics import ProcessorMetrics
 from sluice_processor.nodes.handler import NodeProcessor, Outcome, Work
 from sluice_processor.options import ProcessorOptions
+from support.catalogue_files import empty_catalogue
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.faulty_objects import FaultyObjects
 from support.pictures import as_stored, exif, quadrants, saved
@@ -113,8 +113,7 @@ async def darkroom(
 ) -> AsyncIterator[Darkroom]:
     """Open a handler with its own catalogue and store in `folder`, and one drive."""
     options = options or ProcessorOptions(images=IMAGES)
-    url = f"sqlite:///{folder / 'catalogue.sqlite'}"
-    await migrate(url)
+    url = await empty_catalogue(folder)
     async with AsyncExitStack() as stack:
         catalogue = await stack.enter_async_context(open_catalogue(url))
         store = await stack.enter_async_context(FileObjectStore(folder / "objects", fsync=False))

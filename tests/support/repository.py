@@ -16,7 +16,6 @@ from sluice.repository.v1.repository_pb2_grpc import RepositoryServiceStub
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_common.rpc.errors import from_rpc_error
 from sluice_common.rpc.interceptors import server_layers
 from sluice_common.rpc.server import build_server
@@ -34,6 +33,7 @@ from sluice_core.ports.object_store import ObjectAttributes, ObjectStore
 from sluice_repository.rpc.drives import DriveRegistry
 from sluice_repository.rpc.reader_slots import ReaderOptions
 from sluice_repository.rpc.servicer import RepositoryRpc
+from support.catalogue_files import empty_catalogue
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 
 if TYPE_CHECKING:  # a name that only the type stubs have
@@ -86,8 +86,7 @@ async def answered(call: Awaitable[T]) -> T:
 @asynccontextmanager
 async def running_repository(folder: Path) -> AsyncIterator[Repository]:
     """Run a server with one drive; `authorization: TENANT` names the tenant."""
-    url = f"sqlite:///{folder / 'catalogue.db'}"
-    await migrate(url)
+    url = await empty_catalogue(folder)
     async with (
         open_catalogue(url) as catalogue,
         FileObjectStore(folder / "objects", fsync=False) as objects,

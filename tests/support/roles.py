@@ -14,7 +14,6 @@ from sluice_backends.memory.chunks import MemoryChunkStore
 from sluice_backends.memory.ledger import MemoryLedger
 from sluice_backends.memory.queue import InProcessQueue
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.options import LedgerOptions
 from sluice_core.ports import ChunkOffer, Completion, WorkItem, WorkKind
@@ -32,6 +31,7 @@ from sluice_repository.roles.relay import Relay
 from sluice_repository.roles.sweeper import Sweeper
 from sluice_repository.roles.verifier import Verifier
 from sluice_repository.work.queue_worker import QueueWorker
+from support.catalogue_files import empty_catalogue
 from support.faulty_objects import FaultyObjects
 from support.orphans import Orphans, find_orphans
 
@@ -233,13 +233,13 @@ class World:
         while await self.part_worker.work_one(0) or await self.completion_worker.work_one(0):
             pass
 
-    async def settle(self, seconds: float = 120.0) -> None:
+    async def settle(self, seconds: float = 120.0, *, step: float = 10.0) -> None:
         """Sweep and work while `seconds` pass in steps; then sweep and relay."""
         until = self.clock.now + seconds
         while self.clock.now < until:
             await self.sweeper.sweep()
             await self.work()
-            self.clock.advance(10.0)
+            self.clock.advance(step)
         await self.sweeper.sweep()
         while await self.relay.relay_once():
             pass
@@ -315,7 +315,7 @@ async def small_world(
 ) -> AsyncIterator[World]:
     """Open a world on embedded adapters in `root`, with tiny parts and a fake clock.
 
-    `catalogue_url` selects another catalogue.
+    `catalogue_url` selects another catalogue, which has to be migrated.
     """
     clock = Clock()
     publisher = RecordingPublisher()
@@ -339,8 +339,7 @@ async def small_world(
         if not with_catalogue:
             yield World(deps, clock, root / "objects", publisher)
             return
-        url = catalogue_url or f"sqlite:///{root / 'catalogue.db'}"
-        await migrate(url)
+        url = catalogue_url or await empty_catalogue(root)
         async with open_catalogue(url, clock=clock) as catalogue:
             await catalogue.create_drive(
                 TENANT, DRIVE, BUCKET, "", DrivePolicy(integrity=integrity)

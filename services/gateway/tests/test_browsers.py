@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,13 +20,21 @@ from sluice_gateway.live.origins import Origins
 from support.gateway import ANN, Gateway, Reply, running_gateway
 
 PANEL = "https://photos.example.com"
+# They share the gateways of this file, whose settings and state none of them needs for itself.
+READS_ONLY = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def shared(tmp_path: Path) -> AsyncIterator[Gateway]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with running_gateway(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     """A gateway with keys that pages of another origin may use."""
     async with running_gateway(
-        tmp_path,
+        tmp_path_factory.mktemp("shared"),
         change=lambda options: replace(
             options, is_keyless=False, loopback_names_only=False, origins=(PANEL,)
         ),
@@ -48,12 +57,14 @@ async def shared(tmp_path: Path) -> AsyncIterator[Gateway]:
         "127.0.0.1:x",
     ],
 )
+@READS_ONLY
 async def test_keyless_server_refuses_foreign_hosts(gateway: Gateway, host: str) -> None:
     """A page under a name that resolves to 127.0.0.1 is of the same origin as the server."""
     reply = await gateway.get("/api/auth/me", host=host)
     assert (reply.status, reply.reason) == (403, "HOST_NOT_ALLOWED")
 
 
+@READS_ONLY
 async def test_keyless_server_refuses_a_missing_host(gateway: Gateway) -> None:
     answer = await gateway.raw(b"GET /api/auth/me HTTP/1.0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 403 ")
@@ -62,6 +73,7 @@ async def test_keyless_server_refuses_a_missing_host(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:1", "[::1]:8080"]
 )
+@READS_ONLY
 async def test_keyless_server_answers_to_loopback_names(gateway: Gateway, host: str) -> None:
     assert (await gateway.get("/api/auth/me", host=host)).status == 200
 
@@ -69,6 +81,7 @@ async def test_keyless_server_answers_to_loopback_names(gateway: Gateway, host: 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "file://"]
 )
+@READS_ONLY
 async def test_keyless_server_refuses_foreign_origins(gateway: Gateway, origin: str) -> None:
     for method, path in (("GET", "/api/auth/me"), ("POST", "/api/auth/login")):
         reply = await gateway.call(method, path, headers={"origin": origin})
@@ -89,6 +102,7 @@ async def test_keyless_server_refuses_foreign_origins(gateway: Gateway, origin: 
         "/nowhere",
     ],
 )
+@READS_ONLY
 async def test_every_route_checks_host_and_origin(gateway: Gateway, path: str) -> None:
     """Of a keyless server, WebSockets too: a page under a rebound name could open one."""
     upgrade = {
@@ -104,6 +118,7 @@ async def test_every_route_checks_host_and_origin(gateway: Gateway, path: str) -
         assert (await gateway.get(path, **headers, **upgrade)).status == 403
 
 
+@READS_ONLY
 async def test_own_pages_may_use_a_keyless_server(gateway: Gateway) -> None:
     reply = await gateway.get("/api/auth/me", origin=gateway.url)
     assert reply.status == 200
@@ -132,6 +147,7 @@ async def test_own_pages_open_websockets_behind_a_proxy(tmp_path: Path) -> None:
             assert not socket.closed
 
 
+@READS_ONLY
 async def test_server_with_keys_takes_any_host(shared: Gateway) -> None:
     """Its name is the deployment's; who has no token gets nothing under any name."""
     assert (await shared.get("/healthz", host="photos.example.com")).status == 200
@@ -140,6 +156,7 @@ async def test_server_with_keys_takes_any_host(shared: Gateway) -> None:
     assert reply.headers["www-authenticate"] == 'Bearer realm="sluice"'
 
 
+@READS_ONLY
 async def test_configured_origin_gets_cors(shared: Gateway) -> None:
     for path in ("/healthz", "/nowhere", "/api/auth/me"):
         headers = (await shared.get(path, origin=PANEL)).headers
@@ -159,6 +176,7 @@ async def test_configured_origin_gets_cors(shared: Gateway) -> None:
         "http://photos.example.com",
     ],
 )
+@READS_ONLY
 async def test_other_origins_get_no_cors(shared: Gateway, origin: str) -> None:
     reply = await shared.post("/api/auth/login", ANN, origin=origin)
     assert reply.reason == "WRONG_CREDENTIALS"
@@ -166,6 +184,7 @@ async def test_other_origins_get_no_cors(shared: Gateway, origin: str) -> None:
     assert reply.headers["vary"] == "origin", "a cache must not give it to others"
 
 
+@READS_ONLY
 async def test_preflight_of_a_configured_origin_passes(shared: Gateway) -> None:
     reply = await _preflight(shared, PANEL)
     assert reply.status == 204
@@ -175,17 +194,20 @@ async def test_preflight_of_a_configured_origin_passes(shared: Gateway) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "*"])
+@READS_ONLY
 async def test_preflight_of_another_origin_fails(shared: Gateway, origin: str) -> None:
     reply = await _preflight(shared, origin)
     assert (reply.status, reply.reason) == (403, "ORIGIN_NOT_ALLOWED")
     assert not any(name.startswith("access-control-") for name in reply.headers)
 
 
+@READS_ONLY
 async def test_preflight_of_own_pages_passes(gateway: Gateway) -> None:
     """Browsers send none for the same origin; some proxies do."""
     assert (await _preflight(gateway, gateway.url)).status == 204
 
 
+@READS_ONLY
 async def test_pages_can_read_every_refusal(shared: Gateway) -> None:
     """Also those of the layers around the routes."""
     body = BytesIO(b" " * (1024 * 1024 + 1))
@@ -194,6 +216,7 @@ async def test_pages_can_read_every_refusal(shared: Gateway) -> None:
     assert reply.headers["access-control-allow-origin"] == PANEL
 
 
+@READS_ONLY
 async def test_two_origins_get_no_cors(shared: Gateway) -> None:
     headers = [("origin", PANEL), ("origin", PANEL)]
     reply = await shared.call("GET", "/healthz", headers=headers)
@@ -215,6 +238,7 @@ async def _preflight(gateway: Gateway, origin: str) -> Reply:
 @pytest.mark.parametrize(
     "path", ["/healthz", "/nowhere", "/openapi.json", "/.well-known/jwks.json"]
 )
+@READS_ONLY
 async def test_every_answer_limits_browsers(gateway: Gateway, path: str) -> None:
     headers = (await gateway.get(path)).headers
     assert headers["x-content-type-options"] == "nosniff"
@@ -233,6 +257,7 @@ async def test_https_gateway_demands_https(tmp_path: Path) -> None:
     assert headers["strict-transport-security"] == "max-age=31536000"
 
 
+@READS_ONLY
 async def test_answers_about_users_are_not_cached(gateway: Gateway) -> None:
     session = await gateway.register()
     reply = await gateway.get("/api/auth/me", session["token"])

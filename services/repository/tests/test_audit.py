@@ -16,7 +16,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sluice.repository.v1 import repository_pb2 as pb
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_common.rpc.audit_trail import host_of
 from sluice_common.security.audit import writing_refusals
 from sluice_common.telemetry.metrics import RpcMetrics
@@ -27,6 +26,7 @@ from sluice_core.errors import SluiceError
 from sluice_core.ports.audit import AuditFilter
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from sluice_repository.rpc.drives import DriveRegistry
+from support.catalogue_files import empty_catalogue
 from support.commits import BUCKET, DRIVE, TENANT, finished_upload
 from support.principals import Metadata, SpelledPrincipals, credentials
 from support.repository import answered, serving
@@ -64,9 +64,7 @@ class Audited:
 
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
-    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
-    await migrate(url)
-    async with open_catalogue(url) as catalogue:
+    async with open_catalogue(await empty_catalogue(tmp_path)) as catalogue:
         await catalogue.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
         yield catalogue
 

@@ -93,7 +93,7 @@ async def test_upload_to_a_deleted_drive_fails_without_leftovers(
     await world.catalogue.delete_node(TENANT, before.new.node_id)
     await world.catalogue.delete_drive(TENANT, DRIVE)
     late = await world.upload(chunks, path="late.bin")
-    await world.settle(5_000)
+    await world.settle(5_000, step=100)
     assert (await world.snapshot(late)).failure_reason == "DRIVE_NOT_FOUND"
     for upload in (before, late):
         assert await world.objects.head(upload.new.object) is None

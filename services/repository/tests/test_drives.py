@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_core.errors import InvalidArgument, NotFound
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from sluice_repository.rpc.drives import DriveRegistry
+from support.catalogue_files import empty_catalogue
 
 
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
-    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
-    await migrate(url)
-    async with open_catalogue(url) as opened:
+    async with open_catalogue(await empty_catalogue(tmp_path)) as opened:
         yield opened
 
 

@@ -118,7 +118,7 @@ async def test_ledger_purges_ended_uploads(world: World) -> None:
     gone = await half_uploaded(world)
     await world.deps.ledger.abort(gone.id)
     kept = await world.upload(CHUNKS, path="b.bin")
-    await world.settle(HOUR + 60)
+    await world.settle(HOUR + 60, step=60)
     world.clock.advance(24 * HOUR)
     await world.settle(30)
     for upload in (gone, kept):

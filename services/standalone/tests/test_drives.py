@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_core.access.grants import Access, Grantee, GranteeKind, Role
 from sluice_core.errors import NotFound
 from sluice_core.ports.catalogue import Catalogue, DrivePolicy
 from sluice_core.ports.quotas import Quota
 from sluice_intake.drives import CachedDrives
 from sluice_standalone.drives import open_directory
+from support.catalogue_files import empty_catalogue
 
 TENANT, DRIVE = "acme", "photos"
 ANN = Grantee(GranteeKind.SUBJECT, "ann")
@@ -36,9 +36,7 @@ class Place:
 
 @pytest.fixture
 async def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
-    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
-    await migrate(url)
-    async with open_catalogue(url) as catalogue:
+    async with open_catalogue(await empty_catalogue(tmp_path)) as catalogue:
         await catalogue.create_drive(TENANT, DRIVE, "bucket", "", DrivePolicy())
         await catalogue.put_grant(TENANT, DRIVE, ANN, Role.READER)
         yield Place(catalogue, monkeypatch)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
 from sluice_core.ports.catalogue import DrivePolicy
 from sluice_core.ports.gateway import GatewayCatalogue
+from support.catalogue_files import empty_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
 from support.mysql_server import shared_server
 
@@ -20,9 +20,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty, migrated database of the engine."""
     if request.param == "mysql":
         return await shared_server().emptied_database()
-    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
-    await migrate(url)
-    return url
+    return await empty_catalogue(tmp_path)
 
 
 @pytest.fixture

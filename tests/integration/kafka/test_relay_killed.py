@@ -13,6 +13,7 @@ import pytest
 
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
+from support.catalogue_files import catalogue_file
 from support.environment import process_environment
 from support.kafka import first_appearances, records_in, unique_name
 from support.roles import TENANT, pieces, small_world
@@ -69,7 +70,7 @@ async def test_random_relay_kills_keep_events_complete_and_ordered(
             await world.catalogue.delete_node(TENANT, upload.new.node_id)
             nodes.append(upload.new.node_id)
         rows = await world.catalogue.outbox(10 * UPLOADS)
-    url = f"sqlite:///{tmp_path / 'catalogue.db'}"
+    url = f"sqlite:///{catalogue_file(tmp_path)}"
     killed = await asyncio.to_thread(relay_with_kills, url, kafka.bootstrap_servers, prefix)
     assert killed >= LEAST_KILLS
 

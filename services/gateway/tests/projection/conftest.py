@@ -10,8 +10,8 @@ import pytest
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import SqlCatalogue, open_catalogue
 from sluice_core.ports.catalogue import DrivePolicy
+from support.catalogue_files import empty_catalogue
 from support.commits import BUCKET, DRIVE, TENANT
-from support.gateway import new_catalogue
 from support.photo_sweeps import SweptRoom
 from support.projection import Stage
 
@@ -19,7 +19,7 @@ from support.projection import Stage
 @pytest.fixture
 async def catalogue(tmp_path: Path) -> AsyncIterator[SqlCatalogue]:
     """A catalogue with one drive."""
-    async with open_catalogue(f"sqlite:///{await new_catalogue(tmp_path)}") as opened:
+    async with open_catalogue(await empty_catalogue(tmp_path)) as opened:
         await opened.create_drive(TENANT, DRIVE, BUCKET, "", DrivePolicy())
         yield opened
 

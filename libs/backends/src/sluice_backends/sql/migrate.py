@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -44,12 +46,11 @@ async def migrate(
     newer release migrated; CATALOGUE_URL_UNSUPPORTED, CATALOGUE_SERVER_TOO_OLD. Raise `Unavailable`
     CATALOGUE_UNAVAILABLE, CATALOGUE_ACCESS_DENIED or MIGRATION_IN_PROGRESS.
     """
-    config = _config()
-    known = await asyncio.to_thread(_known_revisions, config)
+    known = await asyncio.to_thread(_known_revisions)
     async with open_database(url, mysql=mysql) as database, database.write() as connection:
         await database.dialect.check_server(connection)
         async with database.dialect.migration_lock(connection):
-            return await connection.run_sync(_upgrade, config, known, accept_newer)
+            return await connection.run_sync(_upgrade, known, accept_newer)
 
 
 async def check_schema(database: Database) -> None:
@@ -58,7 +59,7 @@ async def check_schema(database: Database) -> None:
     Raise CATALOGUE_SERVER_TOO_OLD for an unsupported server. A newer schema is accepted: migrations
     only add, so during a rollout the previous release keeps running on the next schema.
     """
-    known = await asyncio.to_thread(_known_revisions, _config())
+    known = await asyncio.to_thread(_known_revisions)
     async with database.read() as connection:
         await database.dialect.check_server(connection)
         current = await connection.run_sync(_current_revision)
@@ -72,7 +73,7 @@ async def check_schema(database: Database) -> None:
 
 async def missing_migrations(database: Database) -> int:
     """Return how many migrations of this release the database lacks; 0 for a newer schema."""
-    known = await asyncio.to_thread(_known_revisions, _config())
+    known = await asyncio.to_thread(_known_revisions)
     async with database.read() as connection:
         current = await connection.run_sync(_current_revision)
     if current is None:
@@ -80,9 +81,7 @@ async def missing_migrations(database: Database) -> int:
     return known.index(current) if current in known else 0
 
 
-def _upgrade(
-    connection: Connection, config: Config, known: list[str], accept_newer: bool
-) -> Migration:
+def _upgrade(connection: Connection, known: Sequence[str], accept_newer: bool) -> Migration:
     current = _current_revision(connection)
     if current is not None and current not in known:
         if accept_newer:
@@ -93,6 +92,7 @@ def _upgrade(
             " a copy from before.",
         )
     missing = known if current is None else known[: known.index(current)]
+    config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     return Migration(known[0], tuple(reversed(missing)))
@@ -102,10 +102,11 @@ def _current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _known_revisions(config: Config) -> list[str]:
-    """Return the revisions of this release, newest first."""
-    scripts = ScriptDirectory.from_config(config)
-    return [script.revision for script in scripts.walk_revisions()]
+@cache
+def _known_revisions() -> Sequence[str]:
+    """Return the revisions of this release, newest first. Reads a file for each of them."""
+    scripts = ScriptDirectory.from_config(_config())
+    return tuple(script.revision for script in scripts.walk_revisions())
 
 
 def _config() -> Config:

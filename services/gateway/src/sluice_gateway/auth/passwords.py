@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Final, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidKey
@@ -42,8 +43,7 @@ class Passwords:
         self._durations = durations
         self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="passwords")
         self._pending = 0
-        # For unknown accounts: verifying it costs as much as verifying a real hash.
-        self._decoy = _hash(os.urandom(_HASH_BYTES))
+        self._decoy = _decoy()
 
     def close(self) -> None:
         """Wait for hashes in progress; drop those that have not begun. Blocking."""
@@ -85,6 +85,12 @@ class Passwords:
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(call)
+
+
+@cache
+def _decoy() -> str:
+    """Return a hash for unknown accounts: verifying it costs as much as verifying a real one."""
+    return _hash(os.urandom(_HASH_BYTES))
 
 
 def _hash(password: bytes) -> str:
