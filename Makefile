@@ -45,7 +45,7 @@ BUSY ?= 0
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
-        test-long coverage check fmt lint types layers proto proto-check lock bench \
+        test-long coverage check check-workflows audit fmt lint types layers proto proto-check lock bench \
         bench-quick loadtest clean web-install web-lint web-test web-build web-check web-api web-dev \
         test-browsers screenshots
 
@@ -160,6 +160,21 @@ check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types,
 	@$(MAKE) --no-print-directory test-long
 	@$(MAKE) --no-print-directory bench-quick
 
+check-workflows: $(VENV)/.dev ## Lint the workflows and Dockerfiles (builds actionlint once, which needs Go)
+	@$(BIN)/python -m tools.workflows
+
+audit: $(VENV)-audit/.installed ## Search the locks for known vulnerabilities (asks the registries)
+	@set -e; for lock in requirements/*.txt; do \
+	  echo "$$lock"; $(VENV)-audit/bin/pip-audit --require-hashes --disable-pip --requirement $$lock; done
+	@set -e; for folder in web tests/integration/clients/node; do \
+	  echo "$$folder"; (cd $$folder && npm audit --package-lock-only); done
+
+$(VENV)-%/.installed: requirements/%.txt $(BIN)/uv
+	@echo "installing $< (once)"
+	@$(BIN)/python -m venv $(VENV)-$*
+	@$(subst VIRTUAL_ENV=$(abspath $(VENV)),VIRTUAL_ENV=$(abspath $(VENV)-$*),$(UV)) pip sync --require-hashes $<
+	@touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -235,5 +250,5 @@ lock: $(VENV)/.dev ## Resolve the dependencies again into requirements/*.txt
 	$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## Remove the virtual environment and everything generated
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(VENV)-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name '*.egg-info' -prune -exec rm -rf {} + -o -name __pycache__ -prune -exec rm -rf {} +
