@@ -11,7 +11,7 @@ UV     := UV_SYSTEM_CERTS=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv --quiet --n
 
 PACKAGES := libs/protos libs/core libs/backends libs/common libs/client services/intake services/repository \
             services/processor services/gateway services/standalone
-SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools conftest.py
+SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools deploy/aws conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
 # Every process would compile all of its modules anew: 3.4 s of processor for a start, in place of 1.5.
@@ -45,7 +45,7 @@ BUSY ?= 0
 .DEFAULT_GOAL := help
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers test-tls check-images peers test-model test-repeat test-changed \
-        test-long coverage check check-workflows audit fmt lint types layers proto proto-check lock bench \
+        test-long coverage check check-workflows check-aws aws-template audit fmt lint types layers proto proto-check lock bench \
         bench-quick loadtest clean web-install web-lint web-test web-build web-check web-api web-dev \
         test-browsers screenshots
 
@@ -162,6 +162,14 @@ check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types,
 
 check-workflows: $(VENV)/.dev ## Lint the workflows and Dockerfiles (builds actionlint once, which needs Go)
 	@$(BIN)/python -m tools.workflows
+
+aws-template: $(VENV)-aws/.installed ## Write deploy/aws/template from deploy/aws (needs Node)
+	@$(VENV)-aws/bin/python deploy/aws/app.py
+
+check-aws: $(VENV)-aws/.installed $(VENV)-checkov/.installed ## Compare deploy/aws with its templates, lint them (needs Node)
+	@$(VENV)-aws/bin/python deploy/aws/app.py --check
+	@$(VENV)-aws/bin/cfn-lint deploy/aws/template/*.json
+	@$(VENV)-checkov/bin/checkov --config-file deploy/aws/checkov.yaml
 
 audit: $(VENV)-audit/.installed ## Search the locks for known vulnerabilities (asks the registries)
 	@set -e; for lock in requirements/*.txt; do \
