@@ -11,7 +11,7 @@ UV     := UV_SYSTEM_CERTS=1 VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv --quiet --n
 
 PACKAGES := libs/protos libs/core libs/backends libs/common libs/client services/intake services/repository \
             services/processor services/gateway services/standalone
-SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools conftest.py
+SOURCES  := libs/core libs/backends libs/common libs/client services tests bench tools deploy/aws conftest.py
 MANIFESTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 
 # Every process would compile all of its modules anew: 3.4 s of processor for a start, in place of 1.5.
@@ -46,7 +46,7 @@ BUSY ?= 0
 .PHONY: help install install-run run demo services-up services-down test test-faults \
         test-containers test-valkey test-peers test-tls check-images check-deploy deploy-render peers test-model \
         test-repeat test-changed test-long coverage check check-monitoring monitoring fmt lint types layers proto \
-        proto-check lock bench \
+        proto-check check-workflows check-aws aws-template audit lock bench \
         bench-quick loadtest clean web-install web-lint web-test web-build web-check web-api web-dev \
         test-browsers screenshots
 
@@ -171,6 +171,29 @@ check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types,
 	@$(MAKE) --no-print-directory test-long
 	@$(MAKE) --no-print-directory bench-quick
 
+check-workflows: $(VENV)/.dev ## Lint the workflows and Dockerfiles (builds actionlint once, which needs Go)
+	@$(BIN)/python -m tools.workflows
+
+aws-template: $(VENV)-aws/.installed ## Write deploy/aws/template from deploy/aws (needs Node)
+	@$(VENV)-aws/bin/python deploy/aws/app.py
+
+check-aws: $(VENV)-aws/.installed $(VENV)-checkov/.installed ## Compare deploy/aws with its templates, lint them (needs Node)
+	@$(VENV)-aws/bin/python deploy/aws/app.py --check
+	@$(VENV)-aws/bin/cfn-lint deploy/aws/template/*.json
+	@$(VENV)-checkov/bin/checkov --config-file deploy/aws/checkov.yaml
+
+audit: $(VENV)-audit/.installed ## Search the locks for known vulnerabilities (asks the registries)
+	@set -e; for lock in requirements/*.txt; do \
+	  echo "$$lock"; $(VENV)-audit/bin/pip-audit --require-hashes --disable-pip --requirement $$lock; done
+	@set -e; for folder in web tests/integration/clients/node; do \
+	  echo "$$folder"; (cd $$folder && npm audit --package-lock-only); done
+
+$(VENV)-%/.installed: requirements/%.txt $(BIN)/uv
+	@echo "installing $< (once)"
+	@$(BIN)/python -m venv $(VENV)-$*
+	@$(subst VIRTUAL_ENV=$(abspath $(VENV)),VIRTUAL_ENV=$(abspath $(VENV)-$*),$(UV)) pip sync --require-hashes $<
+	@touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -251,5 +274,5 @@ lock: $(VENV)/.dev ## Resolve the dependencies again into requirements/*.txt
 	$(BIN)/python tools/lock.py $(ARGS)
 
 clean: ## Remove the virtual environment and everything generated
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(VENV)-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name '*.egg-info' -prune -exec rm -rf {} + -o -name __pycache__ -prune -exec rm -rf {} +

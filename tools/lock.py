@@ -18,6 +18,12 @@ OLDEST_PYTHON = "3.11"
 
 
 SERVICES = ("intake", "repository", "processor", "gateway")
+SEPARATE = {
+    "audit": "What searches the locks for known vulnerabilities.",
+    "aws": "What makes and checks deploy/aws.",
+    "checkov": "What checks the infrastructure for weak settings; it pins its own boto3.",
+}
+"""Locks of environments of their own, each from a file of the same name that ends in `.in`."""
 
 
 def distributions() -> dict[str, dict[str, Any]]:
@@ -83,7 +89,8 @@ def compile_lock(source: Path, output: Path, title: str, options: list[str]) -> 
 
 
 def main() -> None:
-    """Write the locks of one common environment (`run.txt`), of the tools, and of each service.
+    """Write the locks of one common environment (`run.txt`), of the tools, and of each service,
+    and of the tools that have environments of their own.
 
     The input is the distributions' pyproject.toml files, so that nothing is listed twice; the
     development tools come from requirements/dev.in. An image installs the lock of its service,
@@ -110,6 +117,9 @@ def main() -> None:
         )
         dev_txt = REQUIREMENTS / "dev.txt"
         compile_lock(dev_in, dev_txt, "The same, and what checks and tests it.", options)
+    for name, title in SEPARATE.items():
+        source = REQUIREMENTS / f"{name}.in"
+        compile_lock(source, REQUIREMENTS / f"{name}.txt", title, options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Infrastructure of Sluice on AWS (docs/aws.md)."""
