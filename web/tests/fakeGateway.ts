@@ -119,6 +119,16 @@ export class FakeGateway {
       this.answers.set(key, answer);
       return answer;
     },
+    limits: async () => {
+      await this.enter("limits", "");
+      return {
+        maxPhotoBytes: 200 * 1024 * 1024,
+        maxJobPhotos: 1000,
+        contentTypes: ["image/jpeg"],
+        maxSinglePutBytes: this.singleMax,
+        tusAboveBytes: null,
+      };
+    },
     getJob: async (jobId) => {
       await this.enter("getJob", jobId);
       return this.job(jobId);

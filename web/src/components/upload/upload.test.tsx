@@ -65,7 +65,7 @@ test("pasted photos are uploaded", async () => {
 
 test("the picker hands over what was chosen, the same file a second time too", async () => {
   const uploads = createFakeUploads([]);
-  renderWith(uploads, <DropZone maxPhotoBytes={1} isCompact={false} />);
+  renderWith(uploads, <DropZone isCompact={false} />);
   const input = screen.getByTestId<HTMLInputElement>("file-input");
   await userEvent.upload(input, photo);
   await userEvent.upload(input, photo);
@@ -76,7 +76,7 @@ test("the picker hands over what was chosen, the same file a second time too", a
 
 test("files of a folder are told apart by it, and others than photos are left out", async () => {
   const uploads = createFakeUploads([]);
-  renderWith(uploads, <DropZone maxPhotoBytes={1} isCompact={false} />);
+  renderWith(uploads, <DropZone isCompact={false} />);
   const inFolder = (name: string) => {
     const file = new File(["x"], name);
     Object.defineProperty(file, "webkitRelativePath", { value: `trip/day 1/${name}` });

@@ -1,6 +1,7 @@
 /** The state of all uploads after an event. Pure: unchanged items keep their identity. */
 import type { UploadItem, UploadState } from "@/stores/uploadTypes";
 import { TRANSITIONS, type UploadEvent } from "./events";
+import { UNKNOWN_LIMITS } from "./limits";
 import { EMPTY_SUMS, type MutableSums, count } from "./summary";
 
 export const MAX_CONCURRENCY = 100;
@@ -13,6 +14,7 @@ export const INITIAL_STATE: UploadState = {
   concurrency: MAX_CONCURRENCY,
   isOnline: true,
   live: "connecting",
+  limits: UNKNOWN_LIMITS,
 };
 
 export function reduce(state: UploadState, event: UploadEvent): UploadState {
@@ -136,6 +138,9 @@ function apply(draft: Draft, event: UploadEvent): void {
       draft.change({
         concurrency: Math.min(MAX_CONCURRENCY, Math.max(1, Math.floor(event.uploads))),
       });
+      return;
+    case "limits":
+      draft.change({ limits: event.limits });
       return;
     case "network":
       draft.change({ isOnline: event.isOnline });
