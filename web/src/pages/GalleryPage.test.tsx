@@ -3,8 +3,8 @@ import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ApiError, NetworkError } from "@/lib/api/errors";
 import { toaster } from "@/stores/toastStore";
+import { axeFindings } from "../../tests/axe";
 import {
-  axeFindings,
   fakeServices,
   photo,
   prepareGallery,

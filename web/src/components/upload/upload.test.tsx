@@ -2,7 +2,8 @@ import { act, fireEvent, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
 import { createFakeUploads, sampleItems } from "../../../dev/fakeUploads";
-import { AXE_MS, findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
+import { AXE_MS, axeFindings } from "../../../tests/axe";
+import { prepareBrowser, renderWith } from "../../../tests/uploads";
 import { UploadPage } from "@/pages/UploadPage";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
@@ -119,7 +120,7 @@ test(
     expect(handles.map((handle) => handle.getAttribute("aria-label"))).toEqual([
       "Move photo_without_extension",
     ]);
-    expect(await findingsOf(container)).toEqual([]);
+    expect(await axeFindings(container)).toEqual([]);
   },
 );
 
