@@ -86,7 +86,7 @@ export function sampleItem(index: number, phase: UploadPhase): UploadItem {
     name: index < NAMES.length ? name : name.replace(/(\.\w+)?$/, ` ${index}$1`),
     size,
     type: "image/jpeg",
-    addedAt: 1_764_500_000_000 + index,
+    rank: 1_764_500_000_000 + index,
     phase,
     strategy: "multipart",
     bytesSent: isSent

@@ -8,7 +8,7 @@ export function itemOf(id: string, changes: Partial<UploadItem> = {}): UploadIte
     name: `${id}.jpg`,
     size: 1000,
     type: "image/jpeg",
-    addedAt: 0,
+    rank: 0,
     phase: "waiting",
     strategy: "single",
     bytesSent: 0,

@@ -41,8 +41,8 @@ export interface UploadItem {
   /** Bytes. */
   readonly size: number;
   readonly type: string;
-  /** Milliseconds since 1970. */
-  readonly addedAt: number;
+  /** Its place in the queue, kept over a reload: smaller ones are before it. Of a new one the time. */
+  readonly rank: number;
   readonly phase: UploadPhase;
   readonly strategy: UploadStrategy;
   /** Handed over to the network in this attempt, and parts that the store has; never above `size`. */

@@ -1179,7 +1179,7 @@ export interface components {
             maxSinglePutBytes: number;
             /**
              * Tusabovebytes
-             * @description The panel sends larger photos by strategy `tus`; null: it sends none so.
+             * @description The panel sends larger photos by strategy `tus`; null: none.
              */
             tusAboveBytes: number | null;
         };

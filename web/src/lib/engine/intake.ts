@@ -80,10 +80,10 @@ export class Intake {
   private append(sources: readonly FileSource[], batchId: string): void {
     if (sources.length === 0) return;
     const keys = this.keys();
-    const addedAt = this.now();
-    // A thousandth apart, so that a reload keeps their order.
+    const last = this.core.item(this.core.state.order.at(-1) ?? "")?.rank ?? 0;
+    const rank = Math.max(this.now(), last + 1);
     const items = sources.map((source, index) =>
-      this.itemOf(source, batchId, keys, addedAt + index / 1000),
+      this.itemOf(source, batchId, keys, rank + index),
     );
     this.core.dispatch({ type: "added", items });
     this.core.show();
@@ -102,7 +102,7 @@ export class Intake {
     source: FileSource,
     batchId: string,
     keys: Set<string>,
-    addedAt: number,
+    rank: number,
   ): UploadItem {
     const { file } = source;
     const { limits } = this.core.state;
@@ -115,7 +115,7 @@ export class Intake {
       name: file.name,
       size: file.size,
       type: typeOf(file, limits.contentTypes) ?? file.type,
-      addedAt,
+      rank,
       phase: "waiting",
       strategy: strategyOf(file.size, limits),
       bytesSent: 0,
