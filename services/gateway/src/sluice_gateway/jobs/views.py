@@ -212,5 +212,7 @@ class UploadLimitsView(View):
     ]
     tus_above_bytes: Annotated[
         int | None,
-        Field(description="The panel sends larger photos by strategy `tus`; null: it sends none so."),
+        Field(
+            description="The panel sends larger photos by strategy `tus`; null: none."
+        ),
     ]
