@@ -19,7 +19,8 @@ PHOTOS = 6
 # Elements that can be used, other than those of an open photo and of the messages above it.
 IN_REACH = """
 () => [...document.querySelectorAll("a[href], button, input, select")]
-  .filter((one) => one.checkVisibility() && !one.closest("[role=dialog], [role=status], [inert]")).length
+  .filter((one) => one.checkVisibility())
+  .filter((one) => !one.closest("[role=dialog], [role=status], [inert]")).length
 """
 
 
