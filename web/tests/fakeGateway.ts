@@ -12,6 +12,7 @@ import type {
 } from "@/lib/api/upload";
 import type { PutOptions } from "@/lib/s3/put";
 import { StoreError } from "@/lib/s3/put";
+import { LIMITS } from "./items";
 import type { LiveListener } from "@/lib/websocket/types";
 
 export interface FakePhoto {
@@ -119,16 +120,7 @@ export class FakeGateway {
       this.answers.set(key, answer);
       return answer;
     },
-    limits: async () => {
-      await this.enter("limits", "");
-      return {
-        maxPhotoBytes: 200 * 1024 * 1024,
-        maxJobPhotos: 1000,
-        contentTypes: ["image/jpeg"],
-        maxSinglePutBytes: this.singleMax,
-        tusAboveBytes: null,
-      };
-    },
+    limits: () => Promise.resolve(LIMITS),
     getJob: async (jobId) => {
       await this.enter("getJob", jobId);
       return this.job(jobId);

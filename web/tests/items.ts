@@ -1,4 +1,5 @@
 /** Items for tests. */
+import type { UploadLimitsView } from "@/lib/api/upload";
 import type { UploadItem } from "@/stores/uploadTypes";
 
 export function itemOf(id: string, changes: Partial<UploadItem> = {}): UploadItem {
@@ -21,3 +22,12 @@ export function itemOf(id: string, changes: Partial<UploadItem> = {}): UploadIte
     ...changes,
   };
 }
+
+/** Of a gateway as it is delivered. */
+export const LIMITS: UploadLimitsView = {
+  maxPhotoBytes: 200 * 1024 * 1024,
+  maxJobPhotos: 1000,
+  contentTypes: ["image/jpeg"],
+  maxSinglePutBytes: 5 * 1024 * 1024,
+  tusAboveBytes: null,
+};

@@ -65,8 +65,8 @@ class Observed:
 
     async def assert_silent(self, page: Page) -> None:
         """Assert that nothing was written, thrown or blocked."""
-        assert self.errors == []
-        assert self.console == []
+        assert self.errors == [], self.errors
+        assert self.console == [], self.console
         assert await page.evaluate("window.violations") == []
 
     async def assert_handled(self, page: Page) -> None:

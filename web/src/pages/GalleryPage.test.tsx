@@ -4,12 +4,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { ApiError, NetworkError } from "@/lib/api/errors";
 import { toaster } from "@/stores/toastStore";
 import { axeFindings } from "../../tests/axe";
-import {
-  fakeServices,
-  photo,
-  prepareGallery,
-  renderGallery,
-} from "../../tests/gallery";
+import { fakeServices, photo, prepareGallery, renderGallery } from "../../tests/gallery";
 import { GalleryPage } from "./GalleryPage";
 
 const PHOTOS = ["a", "b", "c", "d", "e", "f"].map((id) => photo(id));

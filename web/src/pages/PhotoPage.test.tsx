@@ -4,13 +4,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "@/lib/api/errors";
 import { toaster } from "@/stores/toastStore";
 import { axeFindings } from "../../tests/axe";
-import {
-  detailed,
-  fakeServices,
-  photo,
-  prepareGallery,
-  renderGallery,
-} from "../../tests/gallery";
+import { detailed, fakeServices, photo, prepareGallery, renderGallery } from "../../tests/gallery";
 import PhotoPage from "./PhotoPage";
 
 const PHOTOS = ["a", "b", "c"].map((id) => photo(id));

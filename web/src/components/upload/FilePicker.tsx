@@ -39,7 +39,9 @@ export function FilePicker({
       .showOpenFilePicker({
         multiple: true,
         id: "photos",
-        types: [{ description: t("drop.chooseFiles"), accept: { "image/*": [...extensionsOf(types)] } }],
+        types: [
+          { description: t("drop.chooseFiles"), accept: { "image/*": [...extensionsOf(types)] } },
+        ],
       })
       .then(
         (handles) => {

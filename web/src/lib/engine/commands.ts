@@ -167,7 +167,7 @@ export class Commands {
     if (item === undefined || work === undefined) return;
     work.ticket = null;
     work.tusUrl = null;
-    const strategy = 
+    const strategy =
       item.strategy === "tus" ? "tus" : strategyWithoutTus(item.size, core.state.limits);
     core.dispatch({ type: "unassigned", id, strategy });
     this.goOn(id);

@@ -82,9 +82,7 @@ export class Intake {
     const keys = this.keys();
     const last = this.core.item(this.core.state.order.at(-1) ?? "")?.rank ?? 0;
     const rank = Math.max(this.now(), last + 1);
-    const items = sources.map((source, index) =>
-      this.itemOf(source, batchId, keys, rank + index),
-    );
+    const items = sources.map((source, index) => this.itemOf(source, batchId, keys, rank + index));
     this.core.dispatch({ type: "added", items });
     this.core.show();
   }
@@ -98,12 +96,7 @@ export class Intake {
     return keys;
   }
 
-  private itemOf(
-    source: FileSource,
-    batchId: string,
-    keys: Set<string>,
-    rank: number,
-  ): UploadItem {
+  private itemOf(source: FileSource, batchId: string, keys: Set<string>, rank: number): UploadItem {
     const { file } = source;
     const { limits } = this.core.state;
     const failure = refusalOf(source, limits);

@@ -3,7 +3,7 @@
 export interface Spooled {
   readonly file: Blob;
   /** Delete it. Whoever reads it has to be done. */
-  release(): void;
+  readonly release: () => void;
 }
 
 const FOLDER = "sluice-downloads";
