@@ -66,10 +66,14 @@ class Gateway:
         return await self.ok("POST", "/commands/upload-jobs", job_of(sizes))
 
     async def put(self, signed: Mapping[str, Any], content: bytes) -> None:
-        """Put bytes by a signed URL. Raise LoadFailedError when the store refuses them."""
+        """Put bytes by a signed URL. Raise LoadFailedError when the store refuses them.
+
+        A store that has the object already is fine: the HTTP client repeats a PUT whose connection
+        broke before an answer.
+        """
         url, headers = signed["presignedUrl"], signed["headers"]
         async with self.http.put(url, data=io.BytesIO(content), headers=headers) as answer:
-            if answer.status != 200:
+            if answer.status not in (200, 412):
                 raise LoadFailedError(f"PUT: {answer.status} {(await answer.text())[:300]}")
 
     async def send(self, item: Mapping[str, Any], content: bytes) -> None:

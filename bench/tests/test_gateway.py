@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from bench import loadtest
+from bench.load.chunk_sender import LoadFailedError
 from bench.load.gateway_client import gateway
 from bench.load.gateway_live import WAYS, Sightings
 from bench.load.gateway_photos import ended, faults
@@ -82,6 +83,22 @@ async def test_users_check_the_job_that_they_created() -> None:
         await iterate(user, tally, [1, 2])
     assert (tally.requests, tally.error_percent) == (2, 0.0)
     assert tally.missed_checks == Counter({"job_is_queued": 1})
+
+
+async def test_repeated_put_of_a_stored_photo_is_fine() -> None:
+    """A store refuses to replace it (412); any other refusal fails the load."""
+    statuses = [200, 412, 403]
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=statuses.pop(0))
+
+    async with serving(answer) as address, gateway(f"http://{address}") as user:
+        signed = {"presignedUrl": f"http://{address}/", "headers": {}}
+        await user.put(signed, b"photo")
+        await user.put(signed, b"photo")
+        with pytest.raises(LoadFailedError):
+            await user.put(signed, b"photo")
 
 
 async def test_balancer_sends_connections_in_turns() -> None:

@@ -1,4 +1,4 @@
-"""The tests that docs/panel.md names as proofs exist, and so do the pictures of documents."""
+"""The tests and gates that documents name as proofs exist, and so do the pictures of documents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from bench import gates
 from support.clone import ROOT
 
 PAGE: Final = ROOT / "docs" / "panel.md"
@@ -20,9 +21,13 @@ PROOF: Final = re.compile(r"`(?P<file>[\w./-]+\.(?:py|test\.tsx?))::(?P<test>[^`
 VITEST: Final = re.compile(
     r'(?:\b(?:it|test)\(|^(?!.*\.(?:skip|todo)\b).*\)\()\s*"((?:[^"\\]|\\.)*)"', re.MULTILINE
 )
+GATE: Final = re.compile(r"gate `(?P<gate>[a-z0-9-]+)`")
 PICTURE: Final = re.compile(r"!\[[^\]]+\]\((?!https?:)(?P<path>[^)]+)\)")
 FEWEST_ITEMS: Final = 102
 """Checkboxes of the eight sections; those of the acceptance come on top."""
+GATEWAY_PAGE: Final = ROOT / "docs" / "gateway.md"
+GATEWAY_SECTION: Final = "## What was asked for, and its proof\n"
+FEWEST_GATEWAY_ITEMS: Final = 48
 
 
 def file_of(name: str) -> Path:
@@ -57,10 +62,14 @@ def missing(text: str) -> list[str]:
     ]
 
 
-def proofs() -> str:
-    _, section, text = PAGE.read_text(encoding="utf-8").partition(SECTION)
-    assert section
+def proofs(page: Path = PAGE, section: str = SECTION) -> str:
+    _, found, text = page.read_text(encoding="utf-8").partition(section)
+    assert found
     return text
+
+
+def gates_of_bench() -> set[str]:
+    return {gate.name for group in gates.GATES.values() for gate in group}
 
 
 def test_proofs_of_the_panel_exist() -> None:
@@ -71,6 +80,16 @@ def test_every_item_of_the_panel_has_a_proof() -> None:
     rows = ROW.findall(proofs())
     assert len(rows) >= FEWEST_ITEMS
     assert [item for item, cell in rows if PROOF.search(cell) is None] == []
+
+
+def test_every_item_of_the_gateway_has_a_proof() -> None:
+    text = proofs(GATEWAY_PAGE, GATEWAY_SECTION)
+    assert missing(text) == []
+    assert set(GATE.findall(text)) <= gates_of_bench()
+    rows = ROW.findall(text)
+    assert len(rows) >= FEWEST_GATEWAY_ITEMS
+    unproven = [item for item, cell in rows if not (PROOF.search(cell) or GATE.search(cell))]
+    assert unproven == []
 
 
 def test_unknown_proofs_are_found() -> None:

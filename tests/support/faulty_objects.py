@@ -53,8 +53,12 @@ class FaultyObjects:
     async def put(self, ref: ObjectRef, body: Body, attributes: ObjectAttributes) -> ObjectInfo:
         return await self._through("put", self._store.put(ref, body, attributes))
 
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
-        return await self._through("open_multipart", self._store.open_multipart(ref, attributes))
+    async def open_multipart(
+        self, ref: ObjectRef, attributes: ObjectAttributes, *, by_clients: bool = False
+    ) -> str:
+        return await self._through(
+            "open_multipart", self._store.open_multipart(ref, attributes, by_clients=by_clients)
+        )
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
         return await self._through(
@@ -68,10 +72,16 @@ class FaultyObjects:
         return await self._through("open_multiparts", self._store.open_multiparts(ref))
 
     async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        parts: Sequence[PartTag],
+        *,
+        by_clients: bool = False,
     ) -> ObjectInfo:
         return await self._through(
-            "complete_multipart", self._store.complete_multipart(ref, multipart_id, parts)
+            "complete_multipart",
+            self._store.complete_multipart(ref, multipart_id, parts, by_clients=by_clients),
         )
 
     async def abort_multipart(self, ref: ObjectRef, multipart_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -184,7 +185,7 @@ async def messages_in(
         moved = time.monotonic()
         while True:
             # Positions, not messages, are counted: transactions and compaction leave gaps.
-            current = {partition: await consumer.position(partition) for partition in partitions}
+            current = {partition: await _position(consumer, partition) for partition in partitions}
             left = {each for each in partitions if current[each] < ends[each]}
             if not left:
                 return [message for each in partitions for message in messages[each]]
@@ -199,6 +200,21 @@ async def messages_in(
                 ]
     finally:
         await consumer.stop()
+
+
+async def _position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    """Return the offset of the next message. Fails when it is being reset for too long.
+
+    The client waits for a reset without a limit of its own, and one follows when the broker
+    removes messages between the question for the first of them and the first fetch.
+    """
+    try:
+        async with asyncio.timeout(_STUCK_SECONDS):
+            position: int = await consumer.position(partition)
+    except TimeoutError:
+        state = vars(consumer._fetcher)
+        raise AssertionError(f"{partition} has no position: {state}") from None
+    return position
 
 
 async def records_in(

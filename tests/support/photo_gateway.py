@@ -38,6 +38,7 @@ from sluice_gateway.jobs.multiparts import Multiparts
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import ObjectUrls
+from sluice_gateway.jobs.url_audit import UrlAudit
 from sluice_gateway.live.progress import ProgressBatches
 from sluice_gateway.metrics import GatewayMetrics, LiveMetrics
 from sluice_gateway.options import GatewayOptions
@@ -126,6 +127,7 @@ def photo_services(
         ),
         pressure=_Pressure(environment),
         repeatable=RepeatableRequests(catalogue, options),
+        url_audit=UrlAudit(catalogue),
         metrics=metrics.jobs,
         options=options,
     )

@@ -65,7 +65,7 @@ class SweptRoom:
     async def open_multipart(self, photo: Photo) -> str:
         """Open a multipart as the command does: first its intent."""
         attributes = ObjectAttributes("image/jpeg")
-        multipart_id = await self.store.open_multipart(photo.object, attributes)
+        multipart_id = await self.store.open_multipart(photo.object, attributes, by_clients=True)
         upload_id = direct_multipart_id(photo.node_id, photo.attempt)
         intent = ObjectIntent(upload_id, photo.owner.tenant, photo.object, multipart_id, 1.0)
         await self.stage.catalogue.record_intent(intent)

@@ -47,6 +47,12 @@ class StompJs:
         unread, self._unread = self._unread, []
         return unread
 
+    async def unsubscribe(self, subscription: str) -> None:
+        """End a subscription, such as `a:b0`, and wait until the server has confirmed it."""
+        self._input.write(f"{subscription}\n".encode())
+        await self._input.drain()
+        await self.expect("unsubscribed", subscription=subscription)
+
     def finish(self) -> None:
         """Let the client disconnect."""
         self._input.close()
@@ -59,7 +65,7 @@ async def stompjs(
     """Run a client that connects to each URL (`ws://…`) in turn, and subscribes.
 
     Args:
-        destinations: with commas between them.
+        destinations: with commas between them. The same one may occur several times.
     """
     command = await asyncio.to_thread(node_client, "stomp")
     if sockjs:

@@ -226,6 +226,7 @@ export class FakeGateway {
       this.sentParts.push(`${photo.file.filename}#${number}`);
       return;
     }
+    if (photo.hasObject) throw new StoreError("there", 412, "PreconditionFailed");
     photo.content = bytes;
     photo.hasObject = true;
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +17,7 @@ from sluice_core.objects.marks import marked_path, path_mark
 from sluice_core.ports.object_store import ObjectAttributes, ObjectStore, PresignedPut
 from sluice_core.uploads.checksums import crc32c
 from sluice_core.uploads.model import MIB, MIN_PART_BYTES, ObjectRef
-from support.object_stores import BUCKET, PLAIN, REF, assert_rejected, read, same_parts
+from support.object_stores import BUCKET, LARGE, PLAIN, REF, assert_rejected, read, same_parts
 
 PHOTO = ObjectAttributes("image/avif", metadata=path_mark("2026/Grüße.avif"))
 CONTENT = bytes(range(256)) * 1024
@@ -57,6 +58,41 @@ async def test_signed_put_stores_the_object(
     assert info is not None
     assert (info.size, info.content_type) == (len(CONTENT), "image/avif")
     assert marked_path(info.metadata) == "2026/Grüße.avif"
+
+
+async def test_a_repeated_put_keeps_the_object(
+    signing: ObjectStore, http: aiohttp.ClientSession
+) -> None:
+    """A photo that is taken over keeps its bytes, whoever repeats its PUT."""
+    signed = await signing.presign_put(REF, FOREVER, 3, PHOTO)
+    assert await put(http, signed, b"abc") == 200
+    # S3 does not compare the bytes; a store in files does, so there a repeat is a success.
+    assert await put(http, signed, b"abc") in (200, 412)
+    assert await put(http, signed, b"xyz") in (409, 412)
+    renewed = await signing.presign_put(REF, FOREVER, 3, PHOTO)
+    assert await put(http, renewed, b"xyz") in (409, 412)
+    assert await read(signing) == b"abc"
+
+
+async def test_of_concurrent_puts_one_makes_the_object(
+    signing: ObjectStore, http: aiohttp.ClientSession
+) -> None:
+    signed = await signing.presign_put(REF, FOREVER, MIB, PHOTO)
+    contents = [bytes([number]) * MIB for number in range(4)]
+    statuses = await asyncio.gather(*(put(http, signed, content) for content in contents))
+    assert statuses.count(200) == 1
+    assert set(statuses) <= {200, 409, 412}
+    assert await read(signing) == contents[statuses.index(200)]
+
+
+async def test_a_deleted_object_can_be_put_again(
+    signing: ObjectStore, http: aiohttp.ClientSession
+) -> None:
+    signed = await signing.presign_put(REF, FOREVER, 3, PHOTO)
+    assert await put(http, signed, b"abc") == 200
+    await signing.delete(REF)
+    assert await put(http, signed, b"xyz") == 200
+    assert await read(signing) == b"xyz"
 
 
 async def test_signed_headers_are_those_that_a_page_may_set(signing: ObjectStore) -> None:
@@ -179,6 +215,20 @@ async def test_signed_parts_become_an_object(
     info = await signing.head(REF)
     assert info is not None
     assert marked_path(info.metadata) == "2026/Grüße.avif"
+
+
+async def test_parts_may_lack_a_checksum(signing: ObjectStore, http: aiohttp.ClientSession) -> None:
+    """A page that went on without its checksums, or curl, sends them bare."""
+    multipart_id = await signing.open_multipart(REF, PHOTO, by_clients=True)
+    for number, content in ((1, LARGE), (2, b"bare")):
+        sent = crc32c(content) if content == LARGE else None
+        signed = await signing.presign_part(
+            REF, multipart_id, number, FOREVER, len(content), crc32c=sent
+        )
+        assert await put(http, signed, content) == 200
+    listed = await signing.list_parts(REF, multipart_id)
+    await signing.complete_multipart(REF, multipart_id, listed, by_clients=True)
+    assert await read(signing) == LARGE + b"bare"
 
 
 async def test_a_part_may_be_sent_again(signing: ObjectStore, http: aiohttp.ClientSession) -> None:

@@ -50,6 +50,30 @@ async def test_stompjs_subscribes_and_disconnects(sockjs: bool) -> None:
 
 
 @SOCKJS
+async def test_subscriptions_to_one_destination_are_independent(sockjs: bool) -> None:
+    """Two parts of a page that show the same job subscribe to it without knowing of each other."""
+    topic = "/topic/job/job-1"
+    async with (
+        running_gateway(jobs=job_table()) as gateway,
+        stompjs(f"{topic},{topic}", "ann", gateway.url, sockjs=sockjs) as client,
+    ):
+        ids = ("a:b0", "a:b1")
+        for subscription in ids:
+            for photo in ("p1", "p2"):
+                await client.expect("message", subscription=subscription, photoId=photo)
+        await gateway.publish(photo_update("p1", "PROCESSING", version=2))
+        for subscription in ids:
+            await client.expect("message", subscription=subscription, status="PROCESSING")
+        await client.unsubscribe("a:b0")
+        await gateway.publish(photo_update("p1", "COMPLETED", version=3))
+        await client.expect("message", subscription="a:b1", status="COMPLETED")
+        client.finish()
+        await client.expect("deactivated")
+        late = [line for line in client.forget() if line["event"] == "message"]
+        assert late == []
+
+
+@SOCKJS
 async def test_stompjs_resumes_on_another_replica(sockjs: bool) -> None:
     """The first replica stops; what changes while nobody listens is not missed."""
     updates, jobs = MemoryLiveUpdates(), job_table()

@@ -164,11 +164,13 @@ attributes = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(accounts, buckets, keys, sizes, lifetimes, attributes, checksums)
-@example("aws fips", "photos", "a", 1, 1, ObjectAttributes(), None)
-@example("aws dual stack", "photos", "a", 1, 1, ObjectAttributes(), None)
-@example("host", "a.b", "ü +~/%41=&.jpg", 0, 1, ObjectAttributes("", metadata={"e": ""}), None)
-@example("path", "photos", "~", 1, 1, ObjectAttributes("", metadata={"s": " a   b "}), 0)
+@given(accounts, buckets, keys, sizes, lifetimes, attributes, checksums, st.booleans())
+@example("aws fips", "photos", "a", 1, 1, ObjectAttributes(), None, True)
+@example("aws dual stack", "photos", "a", 1, 1, ObjectAttributes(), None, False)
+@example(
+    "host", "a.b", "ü +~/%41=&.jpg", 0, 1, ObjectAttributes("", metadata={"e": ""}), None, True
+)
+@example("path", "photos", "~", 1, 1, ObjectAttributes("", metadata={"s": " a   b "}), 0, True)
 def test_put_url_equals_botocores(
     account: str,
     bucket: str,
@@ -177,6 +179,7 @@ def test_put_url_equals_botocores(
     lifetime: int,
     attributes: ObjectAttributes,
     crc: int | None,
+    once: bool,
 ) -> None:
     assume_possible(account, bucket)
     one = account_of(account)
@@ -198,8 +201,12 @@ def test_put_url_equals_botocores(
             parameters["SSEKMSKeyId"] = kms_key
     if crc is not None:
         parameters["ChecksumCRC32C"] = encode_crc32c(crc)
+    if once:
+        parameters["IfNoneMatch"] = "*"
     theirs = one.expected("put_object", lifetime, **parameters)
-    signed = asyncio.run(one.ours.put(ObjectRef(bucket, key), lifetime, size, attributes, crc))
+    signed = asyncio.run(
+        one.ours.put(ObjectRef(bucket, key), lifetime, size, attributes, crc, once=once)
+    )
     assert same_url(signed.url, theirs)
     # Exactly the signed headers are announced, but for those that every client sets itself.
     names = dict(parse_qsl(urlsplit(signed.url).query))["X-Amz-SignedHeaders"].split(";")
@@ -275,7 +282,7 @@ async def test_attributes_that_are_no_headers_are_refused(
     attributes: ObjectAttributes, reason: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=reason):
-        await account_of("path").ours.put(REF, 60, 1, attributes, None)
+        await account_of("path").ours.put(REF, 60, 1, attributes, None, once=True)
 
 
 async def test_ambiguous_names_are_refused() -> None:

@@ -143,7 +143,6 @@ async def test_file_that_blocks_its_reader_costs_one_thread(
     tmp_path: Path, fast_polls: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a network that hangs; here a pipe that nobody writes to."""
-    monkeypatch.setattr(refreshing, "LOAD_SECONDS", 0.02)
     file, reads = tmp_path / "keys.json", 0
     file.write_bytes(tokens.key_set(RSA))
     registry = Registry()
@@ -159,6 +158,7 @@ async def test_file_that_blocks_its_reader_costs_one_thread(
         return read(self)
 
     async with opened(registry=registry, jwks_file=file) as authenticator:
+        monkeypatch.setattr(refreshing, "LOAD_SECONDS", 0.02)  # The start has to be given time.
         pipe, link, regular = (tmp_path / name for name in ("pipe", "link", "regular"))
         os.mkfifo(pipe)
         link.hardlink_to(pipe)

@@ -38,6 +38,7 @@ from sluice_gateway.jobs.ports import Reprocessing
 from sluice_gateway.jobs.pressure import BackPressure
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.jobs.signing import ObjectUrls
+from sluice_gateway.jobs.url_audit import UrlAudit
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.live.looking import looking
 from sluice_gateway.live.options import LiveOptions
@@ -153,6 +154,7 @@ async def _open_photos(
                 ),
                 pressure=pressure,
                 repeatable=RepeatableRequests(catalogue, limits),
+                url_audit=UrlAudit(catalogue),
                 metrics=metrics.jobs,
                 options=limits,
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NoReturn
 from unittest.mock import AsyncMock
 
 import pytest
+import structlog
 
 from sluice_core.access.principal import Principal
 from sluice_core.access.scopes import Scope
@@ -179,6 +181,31 @@ async def test_signed_urls_are_in_the_audit_log(photos: PhotoGateway) -> None:
         ("RenewUploadUrl", f"photo/{photo_id}"),
         ("GetPhotoDownloadUrl", f"photo/{photo_id}"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/commands/upload/{}/finalize", "photoId"), ("/queries/upload-jobs/{}", "jobId")],
+)
+async def test_log_lines_name_what_the_path_does(
+    photos: PhotoGateway, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    """Also those of a layer that knows neither photos nor jobs."""
+    bound: list[dict[str, object]] = []
+
+    def down(*arguments: object) -> NoReturn:
+        bound.append(structlog.contextvars.get_contextvars())
+        raise Unavailable("CATALOGUE_UNAVAILABLE", "The catalogue does not answer.")
+
+    for read in ("get_photo", "get_job"):
+        monkeypatch.setattr(photos.catalogue, read, down)
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    named = "x" * 36
+    method = "GET" if name == "jobId" else "POST"
+    response = await photos.call(method, path.format(named), None, "ann", **headers)
+    assert response.status_code == 503
+    (context,) = bound
+    assert {name: named, "userId": "ann", "trace_id": "a" * 32}.items() <= context.items()
 
 
 async def test_cancel_needs_no_store(photos: PhotoGateway) -> None:

@@ -1,4 +1,5 @@
-// Subscribes with @stomp/stompjs, and prints what happens as lines of JSON until its input ends.
+// Subscribes with @stomp/stompjs, and prints what happens as lines of JSON until its input ends. A line of input is
+// the id of a subscription to end; ids are a:b0, a:b1, … in the order of the destinations.
 //
 //   node stomp.js DESTINATIONS TOKEN URL…
 //
@@ -38,7 +39,8 @@ const client = new Client({
     print('connected', { version: frame.headers.version, server: frame.headers.server });
     destinations.split(',').forEach((destination, index) => {
       const receipt = `subscribed-${index}`;
-      const headers = { id: `a:b${index}`, receipt };
+      const subscription = `a:b${index}`;
+      const headers = { id: subscription, receipt };
       if (newest[destination]) headers.after = String(newest[destination]);
       client.watchForReceipt(receipt, () => print('subscribed', { destination }));
       client.subscribe(
@@ -46,7 +48,7 @@ const client = new Client({
         (message) => {
           const body = JSON.parse(message.body);
           newest[destination] = Math.max(newest[destination] || 0, body.sequence);
-          print('message', { destination, kind: message.headers.kind, ...body });
+          print('message', { destination, subscription, kind: message.headers.kind, ...body });
         },
         headers,
       );
@@ -57,7 +59,13 @@ const client = new Client({
 });
 
 client.activate();
-readline.createInterface({ input: process.stdin }).on('close', async () => {
+const input = readline.createInterface({ input: process.stdin });
+input.on('line', (subscription) => {
+  const receipt = `unsubscribed-${subscription}`;
+  client.watchForReceipt(receipt, () => print('unsubscribed', { subscription }));
+  client.unsubscribe(subscription, { receipt });
+});
+input.on('close', async () => {
   await client.deactivate();
   print('deactivated');
 });

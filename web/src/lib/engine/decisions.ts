@@ -121,6 +121,7 @@ function ofStore(error: StoreError): Decision {
       return { ...AGAIN, isNetwork: true };
     case "busy":
     case "gone":
+    case "there":
       return { ...AGAIN, retryAfterSeconds: error.retryAfterSeconds };
     case "unreadable":
       return failed("FILE_CHANGED");

@@ -190,6 +190,7 @@ describe("decide", () => {
     exists: "OBJECT_EXISTS",
     unreadable: "FILE_CHANGED",
     gone: "again",
+    there: "again",
     busy: "again",
     network: "again",
   };

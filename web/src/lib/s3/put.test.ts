@@ -168,6 +168,7 @@ describe("put", () => {
     [422, '{"reason":"CHECKSUM_MISMATCH"}', "checksum", "CHECKSUM_MISMATCH"],
     [404, "<Error><Code>NoSuchUpload</Code></Error>", "gone", "NoSuchUpload"],
     [409, '{"reason":"OBJECT_EXISTS"}', "exists", "OBJECT_EXISTS"],
+    [412, "<Error><Code>PreconditionFailed</Code></Error>", "there", "PreconditionFailed"],
     [503, "<Error><Code>SlowDown</Code></Error>", "busy", "SlowDown"],
     [429, '{"reason":"DISK_FULL"}', "busy", "DISK_FULL"],
     [500, "oops", "busy", null],

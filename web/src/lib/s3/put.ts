@@ -5,12 +5,21 @@ import { isRecord, retryAfterOf } from "@/lib/api/errors";
  * - `denied`: the URL has expired, or the bytes are not those that it was signed for: renew it.
  * - `checksum`: the bytes changed on their way: send them again.
  * - `gone`: the multipart is completed, aborted or expired: ask the gateway.
+ * - `there`: an object is there, and the URL replaces none: a former PUT of it had arrived.
  * - `exists`: the object is there with other bytes.
  * - `busy`: not now. `network`: no answer. `unreadable`: the file was changed, moved or deleted.
  * - `refused`: anything else; a repeat would not help.
  */
 export type StoreFailure =
-  "denied" | "checksum" | "gone" | "exists" | "busy" | "network" | "unreadable" | "refused";
+  | "denied"
+  | "checksum"
+  | "gone"
+  | "there"
+  | "exists"
+  | "busy"
+  | "network"
+  | "unreadable"
+  | "refused";
 
 /** A PUT that the store did not take. */
 export class StoreError extends Error {
@@ -152,6 +161,7 @@ export function kindOf(status: number, reason: string | null): StoreFailure {
   if (reason !== null && CHECKSUM_REASONS.has(reason)) return "checksum";
   if (reason === "NoSuchUpload" || reason === "MULTIPART_NOT_FOUND") return "gone";
   if (reason === "OBJECT_EXISTS") return "exists";
+  if (status === 412) return "there";
   if (status === 403 || status === 401) return "denied";
   if (status === 404) return "gone";
   if ([408, 409, 425, 429, 460].includes(status) || status >= 500) return "busy";

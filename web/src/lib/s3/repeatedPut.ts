@@ -15,6 +15,11 @@ export interface RepeatedPut {
   /** @param mustRenew - the store has refused the last one. */
   readonly urlOf: (mustRenew: boolean) => Promise<SignedPut>;
   readonly onProgress: (bytes: number) => void;
+  /**
+   * Asked before a PUT without an answer is repeated. A store that has the object may refuse the
+   * repeat before it has read it, and browsers then see a connection that broke, time and again.
+   */
+  readonly hasArrived?: () => Promise<boolean>;
   readonly put?: typeof put;
   readonly pause?: typeof sleep;
   readonly random?: () => number;
@@ -30,7 +35,7 @@ const TRIES: Readonly<Partial<Record<StoreError["kind"], number>>> = {
 
 /** @throws `StoreError` of the last try; what `urlOf` throws; `AbortError` of the signal. */
 export async function putRepeatedly(options: RepeatedPut): Promise<void> {
-  const { body, signal, urlOf, onProgress, random, pause = sleep } = options;
+  const { body, signal, urlOf, onProgress, hasArrived, random, pause = sleep } = options;
   const send = options.put ?? put;
   const failures = new Map<StoreError["kind"], number>();
   let mustRenew = false;
@@ -42,6 +47,7 @@ export async function putRepeatedly(options: RepeatedPut): Promise<void> {
       return;
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
+      if (error.kind === "network" && (await hasArrived?.()) === true) return;
       onProgress(0);
       const count = (failures.get(error.kind) ?? 0) + 1;
       failures.set(error.kind, count);

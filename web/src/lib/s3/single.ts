@@ -1,7 +1,8 @@
 /** Photos up to 5 MiB: one PUT, then `finalize`, which saves waiting for the store's notification. */
-import { ApiError } from "@/lib/api/errors";
+import { ApiError, isAbort } from "@/lib/api/errors";
 import { type RepeatOptions, repeated } from "@/lib/api/repeat";
 import { type UploadCalls, type UploadItemView, newKey } from "@/lib/api/upload";
+import { StoreError } from "./put";
 import { type RepeatedPut, isUsable, putRepeatedly } from "./repeatedPut";
 
 /** How a photo is sent, as the gateway said it. */
@@ -47,19 +48,36 @@ export async function sendSingle(upload: SingleUpload): Promise<void> {
     if (presignedUrl === null) throw new ApiError(409, "NOT_SINGLE", "It has no URL.", null);
     return { url: presignedUrl, headers };
   };
-  for (let sendings = 1; ; sendings += 1) {
-    await putRepeatedly({
-      body: file,
-      signal,
-      urlOf,
-      onProgress,
-      ...(upload.put === undefined ? {} : { put: upload.put }),
-      ...(again.pause === undefined ? {} : { pause: again.pause }),
-    });
-    onProgress(file.size);
+  const finalize = (options: RepeatOptions) => {
     const key = newKey();
+    return repeated(() => calls.finalize(photoId, null, key, signal), options);
+  };
+  const hasArrived = async () => {
     try {
-      await repeated(() => calls.finalize(photoId, null, key, signal), again);
+      await finalize({ ...again, tries: 1 });
+      return true;
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      return false; // whatever else it is, the next PUT meets it too
+    }
+  };
+  for (let sendings = 1; ; sendings += 1) {
+    try {
+      await putRepeatedly({
+        body: file,
+        signal,
+        urlOf,
+        onProgress,
+        hasArrived,
+        ...(upload.put === undefined ? {} : { put: upload.put }),
+        ...(again.pause === undefined ? {} : { pause: again.pause }),
+      });
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.kind !== "there") throw error;
+    }
+    onProgress(file.size);
+    try {
+      await finalize(again);
       return;
     } catch (error) {
       const isMissing = error instanceof ApiError && error.reason === "OBJECT_MISSING";

@@ -172,7 +172,7 @@ describe("sendSingle", () => {
     const job = await gateway.calls.createJob(files, "s3-presigned", "key");
     const photo = gateway.photoOf("a.jpg");
     const item = job.items[0];
-    const send = (isReloaded = false) =>
+    const send = (isReloaded = false, put: FakeGateway["put"] = gateway.put) =>
       sendSingle({
         calls: gateway.calls,
         photoId: photo.photoId,
@@ -181,7 +181,7 @@ describe("sendSingle", () => {
         signal,
         onProgress: () => undefined,
         repeat: QUICK,
-        put: gateway.put,
+        put,
       });
     return { gateway, photo, send };
   };
@@ -221,5 +221,40 @@ describe("sendSingle", () => {
       ...Array.from({ length: 3 }, () => problem(409, "OBJECT_MISSING")),
     );
     await expect(other.send()).rejects.toMatchObject({ reason: "OBJECT_MISSING" });
+  });
+
+  test("an object that is there already is finalized", async () => {
+    const { gateway, photo, send } = await open();
+    photo.content = bytesOf(9);
+    photo.hasObject = true;
+    await send(true);
+    expect(gateway.count("put")).toBe(1);
+    expect(photo.status).toBe("COMPLETED");
+  });
+
+  test("a PUT whose answer was lost is not sent again", async () => {
+    const { gateway, photo, send } = await open();
+    await send(false, async (options) => {
+      await gateway.put(options);
+      throw new StoreError("network", 0, null);
+    });
+    expect(gateway.count("put")).toBe(1);
+    expect(photo.status).toBe("COMPLETED");
+  });
+
+  test("a PUT that did not arrive is sent again", async () => {
+    const { gateway, photo, send } = await open();
+    gateway.fail("put", new StoreError("network", 0, null));
+    gateway.fail("finalize", problem(409, "OBJECT_MISSING"));
+    await send();
+    expect(gateway.count("put")).toBe(2);
+    expect(photo.status).toBe("COMPLETED");
+  });
+
+  test("without a network the PUT's failure is the one that is told", async () => {
+    const { gateway, send } = await open();
+    gateway.fail("put", ...Array.from({ length: 3 }, () => new StoreError("network", 0, null)));
+    gateway.fail("finalize", ...Array.from({ length: 3 }, () => new NetworkError()));
+    await expect(send()).rejects.toMatchObject({ name: "StoreError", kind: "network" });
   });
 });

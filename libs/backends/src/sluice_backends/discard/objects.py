@@ -46,7 +46,9 @@ class DiscardObjectStore:
             pass
         return self._keep(ref, body.size, body.crc32c)
 
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
+    async def open_multipart(
+        self, ref: ObjectRef, attributes: ObjectAttributes, *, by_clients: bool = False
+    ) -> str:
         multipart_id = new_token()
         self._multiparts[multipart_id] = (ref, {})
         if len(self._multiparts) > self._max_objects:
@@ -70,7 +72,12 @@ class DiscardObjectStore:
         return [id_ for id_, (owner, _) in self._multiparts.items() if owner == ref]
 
     async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        parts: Sequence[PartTag],
+        *,
+        by_clients: bool = False,
     ) -> ObjectInfo:
         stored = {(p.number, p.etag): p for p in self._parts(ref, multipart_id).values()}
         size, crc32c = size_and_crc32c(choose_parts(parts, stored, self._min_part_bytes))

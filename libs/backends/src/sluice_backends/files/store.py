@@ -75,7 +75,9 @@ class FileObjectStore(DiskStore):
         )
         return manifest.info
 
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
+    async def open_multipart(
+        self, ref: ObjectRef, attributes: ObjectAttributes, *, by_clients: bool = False
+    ) -> str:
         return await self._threads.run(self._folders.open_multipart, ref, attributes)
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
@@ -97,7 +99,12 @@ class FileObjectStore(DiskStore):
         return await self._threads.run(self._folders.open_multiparts, ref)
 
     async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        parts: Sequence[PartTag],
+        *,
+        by_clients: bool = False,
     ) -> ObjectInfo:
         return (await self._threads.run(self._folders.complete, ref, multipart_id, parts)).info
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -40,6 +40,13 @@ class MultipartChecksum(StrEnum):
     NONE = "NONE"
 
 
+def multipart_checksum(kind: MultipartChecksum) -> dict[str, Any]:
+    """Return the parameters that create a multipart object with such a checksum."""
+    if kind is MultipartChecksum.NONE:
+        return {}
+    return {"ChecksumAlgorithm": "CRC32C", "ChecksumType": str(kind)}
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """Capabilities of a store.
@@ -49,6 +56,9 @@ class Capabilities:
         checks_crc32c: rejects a body or part with another CRC32C; otherwise it is verified locally.
         keeps_crc32c: `head` reports the CRC32C of a whole object.
         multipart: checksum stored for a multipart object.
+        takes_bare_parts: completes such an object from parts that came without a CRC32C.
+        takes_stray_crc32c: takes a CRC32C with a part of a multipart object that has none.
+        keeps_objects: rejects `If-None-Match: *` where there is an object.
         lists_multiparts: lists the open multipart uploads of a key.
     """
 
@@ -56,7 +66,20 @@ class Capabilities:
     checks_crc32c: bool
     keeps_crc32c: bool
     multipart: MultipartChecksum
+    takes_bare_parts: bool
+    takes_stray_crc32c: bool
+    keeps_objects: bool
     lists_multiparts: bool
+
+    @property
+    def client_multipart(self) -> MultipartChecksum:
+        """Checksum of a multipart object whose parts come with a CRC32C or without one."""
+        return self.multipart if self.takes_bare_parts else MultipartChecksum.NONE
+
+    @property
+    def takes_client_crc32c(self) -> bool:
+        """Whether a part of such an object may have a CRC32C."""
+        return self.takes_bare_parts or self.takes_stray_crc32c
 
 
 async def probe(calls: S3Calls, bucket: str, prefix: str) -> Capabilities:
@@ -76,6 +99,9 @@ async def probe(calls: S3Calls, bucket: str, prefix: str) -> Capabilities:
         checks_crc32c=capabilities.checks_crc32c,
         keeps_crc32c=capabilities.keeps_crc32c,
         multipart=str(capabilities.multipart),
+        takes_bare_parts=capabilities.takes_bare_parts,
+        takes_stray_crc32c=capabilities.takes_stray_crc32c,
+        keeps_objects=capabilities.keeps_objects,
         lists_multiparts=capabilities.lists_multiparts,
     )
     return capabilities
@@ -97,17 +123,48 @@ class _Probe:
 
     async def run(self) -> Capabilities:
         await self._send("put_object", self._body, with_crc32c=False)
-        lists = await self._lists_multiparts()
-        takes = await self._accepts_crc32c()
-        if not takes:
-            return Capabilities(False, False, False, MultipartChecksum.NONE, lists)
+        can = Capabilities(
+            takes_crc32c=False,
+            checks_crc32c=False,
+            keeps_crc32c=False,
+            multipart=MultipartChecksum.NONE,
+            takes_bare_parts=False,
+            takes_stray_crc32c=False,
+            keeps_objects=await self._keeps_objects(),
+            lists_multiparts=await self._lists_multiparts(),
+        )
+        if not await self._accepts_crc32c():
+            return can
         checks = await self._refuses_wrong("put_object")
         keeps = await self._stored_checksum() == StoredChecksum(self._body.crc32c, None)
+        can = replace(
+            can,
+            takes_crc32c=True,
+            keeps_crc32c=keeps,
+            takes_stray_crc32c=await self._takes_parts(MultipartChecksum.NONE, with_crc32c=True),
+        )
         for kind in (MultipartChecksum.FULL_OBJECT, MultipartChecksum.COMPOSITE):
             checks_parts = await self._checks_parts(kind)
             if checks_parts is not None:
-                return Capabilities(takes, checks and checks_parts, keeps, kind, lists)
-        return Capabilities(takes, False, keeps, MultipartChecksum.NONE, lists)
+                bare = await self._takes_parts(kind, with_crc32c=False)
+                return replace(
+                    can,
+                    checks_crc32c=checks and checks_parts,
+                    multipart=kind,
+                    takes_bare_parts=bare,
+                )
+        return can
+
+    async def _keeps_objects(self) -> bool:
+        """Return whether the object, which is there, stays with `If-None-Match: *`."""
+        try:
+            await self._send("put_object", self._body, with_crc32c=False, IfNoneMatch="*")
+        except FailedPrecondition as refused:
+            # Stores that do not know the header on a PUT refuse it in other words.
+            return refused.reason == "OBJECT_EXISTS"
+        except _UNSUPPORTED:
+            return False
+        return False
 
     async def _accepts_crc32c(self) -> bool:
         try:
@@ -149,40 +206,52 @@ class _Probe:
         None if it cannot create such an object.
         """
         try:
-            opened = await self._calls.run(
-                "create_multipart_upload",
-                ChecksumAlgorithm="CRC32C",
-                ChecksumType=str(kind),
-                **self._location,
-            )
+            opened = await self._open(kind)
         except _UNSUPPORTED:
             return None
-        multipart: dict[str, Any] = {"UploadId": opened["UploadId"]}
         try:
-            checks = await self._refuses_wrong("upload_part", PartNumber=1, **multipart)
-            part = await self._send("upload_part", self._body, PartNumber=1, **multipart)
+            checks = await self._refuses_wrong("upload_part", PartNumber=1, UploadId=opened)
             crc = self._body.crc32c
-            await self._calls.run(
-                "complete_multipart_upload",
-                MultipartUpload={
-                    "Parts": [
-                        {
-                            "PartNumber": 1,
-                            "ETag": part["ETag"],
-                            "ChecksumCRC32C": encode_crc32c(crc),
-                        }
-                    ]
-                },
-                **multipart,
-                **self._location,
-            )
+            await self._complete(opened, with_crc32c=True, listed=encode_crc32c(crc))
             full = kind is MultipartChecksum.FULL_OBJECT
             expected = StoredChecksum(crc, None) if full else composite_checksum([crc])
             return checks if await self._stored_checksum() == expected else None
         except _UNSUPPORTED:
             return None
         finally:
-            await self._abort(opened["UploadId"])
+            await self._abort(opened)
+
+    async def _takes_parts(self, kind: MultipartChecksum, *, with_crc32c: bool) -> bool:
+        """Return whether such a part becomes an object with a checksum of this kind."""
+        opened = await self._open(kind)
+        try:
+            await self._complete(opened, with_crc32c=with_crc32c, listed=None)
+        except _UNSUPPORTED:
+            return False
+        finally:
+            await self._abort(opened)
+        return True
+
+    async def _open(self, kind: MultipartChecksum) -> str:
+        opened = await self._calls.run(
+            "create_multipart_upload", **multipart_checksum(kind), **self._location
+        )
+        return str(opened["UploadId"])
+
+    async def _complete(self, multipart_id: str, *, with_crc32c: bool, listed: str | None) -> None:
+        """Put a part and complete the multipart of it, listed with this checksum."""
+        sent = await self._send(
+            "upload_part", self._body, with_crc32c=with_crc32c, PartNumber=1, UploadId=multipart_id
+        )
+        part: dict[str, Any] = {"PartNumber": 1, "ETag": sent["ETag"]}
+        if listed is not None:
+            part["ChecksumCRC32C"] = listed
+        await self._calls.run(
+            "complete_multipart_upload",
+            MultipartUpload={"Parts": [part]},
+            UploadId=multipart_id,
+            **self._location,
+        )
 
     async def _send(
         self, operation: str, body: BytesBody, *, with_crc32c: bool = True, **parameters: Any

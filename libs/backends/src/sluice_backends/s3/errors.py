@@ -90,6 +90,12 @@ def _part_too_small() -> FailedPrecondition:
     )
 
 
+def _object_exists() -> FailedPrecondition:
+    return FailedPrecondition(
+        "OBJECT_EXISTS", "There is an object under this key already; use another key."
+    )
+
+
 _BY_CODE: Mapping[str, Callable[[], SluiceError]] = MappingProxyType(
     {
         "NoSuchKey": object_not_found,
@@ -98,6 +104,8 @@ _BY_CODE: Mapping[str, Callable[[], SluiceError]] = MappingProxyType(
         "InvalidPartOrder": invalid_part,
         "InvalidRange": _beyond_end,
         "MalformedXML": invalid_part,
+        # The only condition that we send is `If-None-Match: *`.
+        "PreconditionFailed": _object_exists,
         "EntityTooSmall": _part_too_small,
         "BadDigest": checksum_mismatch,
         "InvalidDigest": checksum_mismatch,

@@ -59,13 +59,21 @@ class Presigner:
         size: int,
         attributes: ObjectAttributes,
         crc32c: int | None,
+        *,
+        once: bool,
     ) -> PresignedPut:
+        """Return a request for one object.
+
+        Args:
+            once: the store is to refuse it (412) when the object is there.
+        """
         check_signed_attributes(attributes.content_type, attributes.metadata)
         parameters = to_parameters(attributes)
         headers = {
             **{f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()},
             **{header: parameters[name] for name, header in _HEADERS.items() if name in parameters},
             **_checksum_header(crc32c),
+            **({"if-none-match": "*"} if once else {}),
         }
         return await self._put(ref, lifetime_seconds, size, {}, headers)
 

@@ -14,7 +14,12 @@ from sluice_backends.s3.addressing import Addressing
 from sluice_backends.s3.attributes import to_parameters
 from sluice_backends.s3.breaker import Breaker, BreakerState
 from sluice_backends.s3.calls import S3Calls
-from sluice_backends.s3.capabilities import Capabilities, MultipartChecksum, probe
+from sluice_backends.s3.capabilities import (
+    Capabilities,
+    MultipartChecksum,
+    multipart_checksum,
+    probe,
+)
 from sluice_backends.s3.checksums import composite_checksum, decode_crc32c, encode_crc32c
 from sluice_backends.s3.client import endpoint_of, new_session, open_client
 from sluice_backends.s3.conversions import (
@@ -126,11 +131,12 @@ class S3ObjectStore:
         return await self._policy.call_with_body(body, send)
 
     @guarded()
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
+    async def open_multipart(
+        self, ref: ObjectRef, attributes: ObjectAttributes, *, by_clients: bool = False
+    ) -> str:
         parameters: dict[str, Any] = {**to_object(ref), **to_parameters(attributes)}
         can = await self._find_capabilities(ref.bucket)
-        if can.multipart is not MultipartChecksum.NONE:
-            parameters |= {"ChecksumAlgorithm": "CRC32C", "ChecksumType": str(can.multipart)}
+        parameters |= multipart_checksum(can.client_multipart if by_clients else can.multipart)
         response = await self._calls.run("create_multipart_upload", **parameters)
         if not (multipart_id := response.get("UploadId")):
             raise store_unavailable("sent no confirmation")
@@ -191,19 +197,23 @@ class S3ObjectStore:
     # Assembling 10,000 parts may take minutes in a healthy store.
     @guarded(may_be_slow=True)
     async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        parts: Sequence[PartTag],
+        *,
+        by_clients: bool = False,
     ) -> ObjectInfo:
         where = to_multipart(ref, multipart_id)
         if not parts or any(a.number >= b.number for a, b in pairwise(parts)):
             raise invalid_part()
         can = await self._find_capabilities(ref.bucket)
-        listed = [
-            to_listed_part(tag, with_crc32c=can.multipart is not MultipartChecksum.NONE)
-            for tag in parts
-        ]
+        kind = can.client_multipart if by_clients else can.multipart
+        with_crc32c = kind is not MultipartChecksum.NONE
+        listed = [to_listed_part(tag, with_crc32c=with_crc32c) for tag in parts]
         crc = expected_object(ref, "", parts).crc32c
         claims: dict[str, Any] = {}
-        if can.multipart is MultipartChecksum.FULL_OBJECT and crc is not None:
+        if kind is MultipartChecksum.FULL_OBJECT and crc is not None:
             # The store then rejects any other object, so a wrong one is never visible.
             claims = {"ChecksumType": "FULL_OBJECT", "ChecksumCRC32C": encode_crc32c(crc)}
         response = await self._calls.run(
@@ -256,7 +266,9 @@ class S3ObjectStore:
         crc32c: int | None = None,
     ) -> PresignedPut:
         check_key(ref.key)
-        return await self._presigner.put(ref, lifetime_seconds, size, attributes, crc32c)
+        # Signing sends no request, so an unknown store is taken for one that knows the condition.
+        once = self._capabilities is None or self._capabilities.keeps_objects
+        return await self._presigner.put(ref, lifetime_seconds, size, attributes, crc32c, once=once)
 
     async def presign_part(
         self,
@@ -270,6 +282,8 @@ class S3ObjectStore:
     ) -> PresignedPut:
         check_part_number(number)
         to_multipart(ref, multipart_id)
+        if self._capabilities is not None and not self._capabilities.takes_client_crc32c:
+            crc32c = None
         return await self._presigner.part(ref, multipart_id, number, lifetime_seconds, size, crc32c)
 
     async def _find_capabilities(self, bucket: str) -> Capabilities:

@@ -96,8 +96,15 @@ class ObjectStore(Protocol):
         """Store or replace an object in one step; verify size and CRC32C."""
         ...
 
-    async def open_multipart(self, ref: ObjectRef, attributes: ObjectAttributes) -> str:
-        """Start a multipart and return its id."""
+    async def open_multipart(
+        self, ref: ObjectRef, attributes: ObjectAttributes, *, by_clients: bool = False
+    ) -> str:
+        """Start a multipart and return its id.
+
+        Args:
+            by_clients: its parts are put by `presign_part`, each with a CRC32C or without one;
+                `complete_multipart` gets the same.
+        """
         ...
 
     async def put_part(self, ref: ObjectRef, multipart_id: str, number: int, body: Body) -> PartTag:
@@ -117,7 +124,12 @@ class ObjectStore(Protocol):
         ...
 
     async def complete_multipart(
-        self, ref: ObjectRef, multipart_id: str, parts: Sequence[PartTag]
+        self,
+        ref: ObjectRef,
+        multipart_id: str,
+        parts: Sequence[PartTag],
+        *,
+        by_clients: bool = False,
     ) -> ObjectInfo:
         """Assemble the object from exactly these parts in this order.
 
@@ -158,6 +170,10 @@ class ObjectStore(Protocol):
         """Return a request that lets its holder put the object until it expires, with exactly this
         size, these attributes and, if given, this CRC32C.
 
+        It makes an object and replaces none: where one is there, S3 answers 412, and a store in
+        files 200 to the same bytes and 409 to others. An S3 store that does not know the
+        condition replaces it.
+
         Raise `InvalidArgument` BAD_CONTENT_TYPE, BAD_METADATA.
         """
         ...
@@ -173,7 +189,7 @@ class ObjectStore(Protocol):
         crc32c: int | None = None,
     ) -> PresignedPut:
         """Return a request that lets its holder put part `number` until it expires, with exactly
-        this size and, if given, this CRC32C.
+        this size and, if given and the store verifies it, this CRC32C.
 
         Sends no request: an unknown multipart shows when the part is put. Raise `InvalidArgument`
         BAD_PART_NUMBER, `NotFound` MULTIPART_NOT_FOUND for an id that no store issues.

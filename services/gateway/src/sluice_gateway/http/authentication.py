@@ -13,6 +13,7 @@ from sluice_common.security.refusals import ambiguous_credentials
 from sluice_core.access.principal import LOCAL_PRINCIPAL, Principal, set_principal
 
 _PRINCIPAL: Final = "sluice.principal"
+_MAX_ID_CHARACTERS: Final = 64
 
 
 class KeylessAuthenticator:
@@ -65,8 +66,19 @@ class Authentication:
         principal = await self.authenticator.authenticate(headers[0] if headers else None)
         connection.scope[_PRINCIPAL] = principal
         set_principal(principal, headers[0] if headers else None)
-        structlog.contextvars.bind_contextvars(tenant=principal.tenant, userId=principal.subject)
+        structlog.contextvars.bind_contextvars(
+            tenant=principal.tenant, userId=principal.subject, **_named_by(connection.path_params)
+        )
         return principal
+
+
+def _named_by(path_params: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the path names, to be found in each log line of the request."""
+    return {
+        name: str(path_params[name])[:_MAX_ID_CHARACTERS]
+        for name in ("jobId", "photoId")
+        if name in path_params
+    }
 
 
 def principal_of(scope: Mapping[str, Any]) -> Principal | None:

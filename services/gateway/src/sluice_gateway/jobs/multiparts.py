@@ -50,7 +50,9 @@ class Multiparts:
             return photo.multipart_id
         # First the intent (rule 13): the sweeper finds a multipart that nobody records.
         await self._record_intent(photo, "")
-        opened = await self._objects.open_multipart(photo.object, attributes_of(drive, photo))
+        opened = await self._objects.open_multipart(
+            photo.object, attributes_of(drive, photo), by_clients=True
+        )
         await self._record_intent(photo, opened)
         try:
             known = await self._catalogue.set_multipart(photo.photo_id, photo.attempt, opened)
@@ -78,7 +80,9 @@ class Multiparts:
         The answer to a former call may have been lost: the object decides.
         """
         try:
-            await self._objects.complete_multipart(photo.object, multipart_id, parts)
+            await self._objects.complete_multipart(
+                photo.object, multipart_id, parts, by_clients=True
+            )
         except NotFound as error:
             if error.reason != "MULTIPART_NOT_FOUND":
                 raise

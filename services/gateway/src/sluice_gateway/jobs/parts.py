@@ -67,7 +67,7 @@ async def list_parts(
     urls = await services.urls.parts(photo, plan, multipart_id, wanted)
     if urls:
         entry = caller.audit("GetPartUrls", f"photo/{photo_id}")
-        await services.catalogue.append_audit([entry])  # before anybody has the URLs
+        await services.url_audit.append(entry)  # before anybody has the URLs
     return PartsView(
         photo_id=photo_id,
         upload_id=public_upload_id(photo),

@@ -24,5 +24,5 @@ async def renew_upload(services: PhotoServices, caller: Caller, photo_id: str) -
     drive = await services.catalogue.get_drive(photo.owner.tenant, photo.drive)
     item = await services.urls.item(drive, job.strategy, photo)
     entry = caller.audit("RenewUploadUrl", f"photo/{photo_id}")
-    await services.catalogue.append_audit([entry])  # before anybody has the URL
+    await services.url_audit.append(entry)  # before anybody has the URL
     return item

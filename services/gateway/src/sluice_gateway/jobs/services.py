@@ -14,6 +14,7 @@ from sluice_gateway.jobs.multiparts import Multiparts
 from sluice_gateway.jobs.options import PhotoOptions
 from sluice_gateway.jobs.ports import Homes, Pressure, Reprocessing
 from sluice_gateway.jobs.signing import ObjectUrls
+from sluice_gateway.jobs.url_audit import UrlAudit
 from sluice_gateway.live.progress import ProgressBatches
 from sluice_gateway.metrics import JobMetrics
 
@@ -39,5 +40,6 @@ class PhotoServices:
     limits: UserLimits
     pressure: Pressure
     repeatable: RepeatableRequests
+    url_audit: UrlAudit
     metrics: JobMetrics
     options: PhotoOptions

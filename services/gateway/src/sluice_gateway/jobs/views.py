@@ -212,7 +212,5 @@ class UploadLimitsView(View):
     ]
     tus_above_bytes: Annotated[
         int | None,
-        Field(
-            description="The panel sends larger photos by strategy `tus`; null: none."
-        ),
+        Field(description="The panel sends larger photos by strategy `tus`; null: none."),
     ]

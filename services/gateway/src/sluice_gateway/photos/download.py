@@ -41,7 +41,7 @@ async def download_url(
     ref, filename = await _find(services, photo, variant)
     url, expires_at = await services.urls.download(ref, filename)
     entry = caller.audit("GetPhotoDownloadUrl", f"photo/{photo_id}")
-    await services.catalogue.append_audit([entry])  # before anybody has the URL
+    await services.url_audit.append(entry)  # before anybody has the URL
     return DownloadView(
         photo_id=photo_id,
         variant=variant.value,
