@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Download, expect
 
 from browsers.support.engines import Opened
 from browsers.support.photo_files import PhotoFiles
@@ -16,6 +16,12 @@ from support.pictures import as_stored, exif, quadrants, saved
 from support.waiting import until
 
 PHOTOS = 6
+# Elements that can be used, other than those of an open photo and of the messages above it.
+IN_REACH = """
+() => [...document.querySelectorAll("a[href], button, input, select")]
+  .filter((one) => one.checkVisibility())
+  .filter((one) => !one.closest("[role=dialog], [role=status], [inert]")).length
+"""
 
 
 def exif_photo(photos: PhotoFiles, name: str = "contax.jpg") -> Path:
@@ -159,6 +165,46 @@ async def test_download_is_the_original(chromium: Opened, site: Site, photos: Ph
         path = await finished.path()
         assert path.read_bytes() == file.read_bytes()
         await visitor.observed.assert_silent(visitor.page)
+
+
+@pytest.mark.slow
+async def test_several_downloads_are_the_originals(
+    opened: Opened, site: Site, photos: PhotoFiles
+) -> None:
+    """Byte for byte, one file each; nothing of them stays in the page's own storage."""
+    files = photos.camera(3, "several")
+    async with visit(site, opened) as visitor:
+        await with_photos(visitor, files)
+        for file in files:
+            await visitor.gallery.select(file.name)
+        downloads: list[Download] = []
+        visitor.page.on("download", lambda begun: downloads.append(begun))
+        await visitor.gallery.button("gallery.download").click()
+        await until(lambda: len(downloads) == len(files), what="all downloads have begun")
+        for download in downloads:
+            original = next(file for file in files if file.name == download.suggested_filename)
+            assert (await download.path()).read_bytes() == original.read_bytes()
+        await visitor.observed.assert_silent(visitor.page)
+
+
+async def test_nothing_behind_an_open_photo_is_in_reach(
+    opened: Opened, site: Site, photos: PhotoFiles
+) -> None:
+    """Neither by keys nor for readers of screens; all of it is back when the photo is closed."""
+    (file,) = photos.thumbs(1, "covered")
+    async with visit(site, opened) as visitor:
+        await with_photos(visitor, [file])
+        behind = await visitor.page.evaluate(IN_REACH)
+        assert behind > 10
+        view = await visitor.gallery.open(file.name)
+        assert await visitor.page.evaluate(IN_REACH) == 0
+        for _ in range(12):
+            await visitor.page.keyboard.press("Tab")
+            await expect(view.locator(":focus")).to_have_count(1)
+        await visitor.page.keyboard.press("Escape")
+        await expect(view).to_have_count(0)
+        assert await visitor.page.evaluate(IN_REACH) == behind
+        await expect(visitor.gallery.photo(file.name)).to_be_focused()
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ async def assert_all_complete(site: Site, visitor: Visitor) -> None:
     await visitor.panel.expect_completed(PHOTOS)
     statuses = await site.photo_statuses()
     assert (len(statuses), set(statuses.values())) == (PHOTOS, {"COMPLETED"})
-    assert visitor.observed.errors == []
+    await visitor.observed.assert_silent(visitor.page)
 
 
 async def seconds_until_live(site: Site) -> float:
@@ -70,12 +70,13 @@ async def test_uploads_survive_a_network_cut(
 ) -> None:
     """No byte passes and no connection opens for ten seconds."""
     async with uploading(own_site, opened, photos) as visitor:
-        own_site.cut()
-        cut_at = time.monotonic()
-        await visitor.panel.expect_hint("noNetwork")
-        await asyncio.sleep(CUT_SECONDS - (time.monotonic() - cut_at))  # the fault itself
-        own_site.heal()
-        took = await seconds_until_live(own_site)
+        async with visitor.observed.outage(visitor.page):
+            own_site.cut()
+            cut_at = time.monotonic()
+            await visitor.panel.expect_hint("noNetwork")
+            await asyncio.sleep(CUT_SECONDS - (time.monotonic() - cut_at))  # the fault itself
+            own_site.heal()
+            took = await seconds_until_live(own_site)
         print(f"\nlive {took:.1f} s after the network")  # noqa: T201
         await assert_all_complete(own_site, visitor)
     assert took < LIVE_SECONDS
@@ -87,8 +88,9 @@ async def test_uploads_survive_a_killed_server(
     opened: Opened, own_site: Site, photos: PhotoFiles
 ) -> None:
     async with uploading(own_site, opened, photos) as visitor:
-        await own_site.restart()
-        took = await seconds_until_live(own_site)
+        async with visitor.observed.outage(visitor.page):
+            await own_site.restart()
+            took = await seconds_until_live(own_site)
         print(f"\nlive {took:.1f} s after the server")  # noqa: T201
         await assert_all_complete(own_site, visitor)
     assert took < LIVE_SECONDS
@@ -101,12 +103,14 @@ async def test_offline_browser_waits_and_goes_on(
 ) -> None:
     """The browser knows that there is no network: the panel says so, and nothing fails."""
     async with uploading(own_site, chromium, photos) as visitor:
-        own_site.cut()  # of connections that are open, too, which the next line leaves
-        await visitor.context.set_offline(True)
-        await visitor.panel.expect_hint("noNetwork")
-        await visitor.panel.expect_count("failed", 0)
-        own_site.heal()
-        await visitor.context.set_offline(False)
+        async with visitor.observed.outage(visitor.page):
+            own_site.cut()  # of connections that are open, too, which the next line leaves
+            await visitor.context.set_offline(True)
+            await visitor.panel.expect_hint("noNetwork")
+            await visitor.panel.expect_count("failed", 0)
+            own_site.heal()
+            await visitor.context.set_offline(False)
+            await seconds_until_live(own_site)
         await assert_all_complete(own_site, visitor)
 
 
@@ -123,8 +127,9 @@ async def test_uploads_go_on_at_another_replica(
         await visitor.log_in()
         await visitor.choose([*photos.camera(8, "camera"), *photos.thumbs(PHOTOS - 8)])
         await until(lambda: visitor.panel.count("completed"), what="one photo is completed")
-        assert await asyncio.to_thread(second.stop) == 0
-        took = await seconds_until_live(site)
+        async with visitor.observed.outage(visitor.page):
+            assert await asyncio.to_thread(second.stop) == 0
+            took = await seconds_until_live(site)
         print(f"\nlive {took:.1f} s after the end of a replica")  # noqa: T201
         await assert_all_complete(site, visitor)
     assert took < LIVE_SECONDS

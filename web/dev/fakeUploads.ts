@@ -1,6 +1,7 @@
 /** A store with made-up uploads, for the page of states and for tests of components. */
 import { createStore } from "zustand/vanilla";
 import type { UploadEngine } from "@/lib/engine/engine";
+import { UNKNOWN_LIMITS } from "@/lib/engine/limits";
 import type { UploadItem, UploadPhase, UploadState, UploadSummary } from "@/stores/uploadTypes";
 
 export const SCENES = [
@@ -85,7 +86,7 @@ export function sampleItem(index: number, phase: UploadPhase): UploadItem {
     name: index < NAMES.length ? name : name.replace(/(\.\w+)?$/, ` ${index}$1`),
     size,
     type: "image/jpeg",
-    addedAt: 1_764_500_000_000 + index,
+    rank: 1_764_500_000_000 + index,
     phase,
     strategy: "multipart",
     bytesSent: isSent
@@ -155,6 +156,7 @@ export function stateOf(
     concurrency: 100,
     isOnline: true,
     live: "stomp",
+    limits: { ...UNKNOWN_LIMITS, maxPhotoBytes: 200 * 1024 ** 2 },
     ...state,
   };
 }
@@ -240,6 +242,9 @@ export function createFakeUploads(
       onChange: () => undefined,
       onTransport: () => undefined,
       onGone: () => undefined,
+    },
+    setLimits: (limits) => {
+      store.setState({ limits });
     },
     onBatchEnd: () => () => undefined,
     requestThumbnail: () => undefined,

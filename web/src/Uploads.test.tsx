@@ -1,8 +1,10 @@
-import { act, cleanup, render, screen } from "@testing-library/react";
+import { act, cleanup, render, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { beforeEach, expect, test, vi } from "vitest";
-import type { UploadEngine } from "@/lib/engine/engine";
+import type * as uploadApi from "@/lib/api/upload";
+import type { UploadEngine, UploadEngineDeps } from "@/lib/engine/engine";
+import type { LiveOptions, LiveUpdates } from "@/lib/websocket/types";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
 import type { BatchEnd } from "@/stores/uploadTypes";
@@ -10,10 +12,34 @@ import { createFakeUploads } from "../dev/fakeUploads";
 import { prepareBrowser } from "../tests/uploads";
 import { Account, Uploads } from "./Uploads";
 
-const created = vi.hoisted(() => ({ engine: null as UploadEngine | null }));
+const created = vi.hoisted(() => ({ engine: null as UploadEngine | null, deps: [] as unknown[] }));
+const connections = vi.hoisted(() => ({ open: [] as LiveOptions[], follow: vi.fn() }));
+const limits = vi.hoisted(() => vi.fn());
 const listeners = new Set<(end: BatchEnd) => void>();
 
-vi.mock("@/lib/engine/engine", () => ({ createUploadEngine: () => created.engine }));
+vi.mock("@/lib/engine/engine", () => ({
+  createUploadEngine: (deps: unknown) => {
+    created.deps.push(deps);
+    return created.engine;
+  },
+}));
+vi.mock("@/lib/websocket/client", () => ({
+  createLiveUpdates: (options: LiveOptions): LiveUpdates => {
+    connections.open.push(options);
+    return {
+      follow: connections.follow,
+      unfollow: () => undefined,
+      wake: () => undefined,
+      stop: () => {
+        connections.open.splice(connections.open.indexOf(options), 1);
+      },
+    };
+  },
+}));
+vi.mock("@/lib/api/upload", async (original) => ({
+  ...(await original<typeof uploadApi>()),
+  uploadCalls: () => ({ limits }),
+}));
 vi.mock("@/components/auth/session", () => {
   const session = { baseUrl: "" };
   const user = { userId: "ann", email: "ann@example.com" };
@@ -33,6 +59,13 @@ beforeEach(async () => {
   listeners.clear();
   stop.mockClear();
   forget.mockClear();
+  limits.mockReset().mockResolvedValue({
+    maxPhotoBytes: 1000,
+    maxJobPhotos: 20,
+    contentTypes: ["image/png"],
+    maxSinglePutBytes: 30,
+    tusAboveBytes: null,
+  });
   for (const { id } of toaster.store.getState().toasts) toaster.dismiss(id);
   created.engine = {
     ...createFakeUploads([]),
@@ -79,6 +112,28 @@ test("the toast of failures leads to them", () => {
   });
   expect(uiStore.getState().tab).toBe("failed");
   expect(uiStore.getState().isCollapsed).toBe(false);
+});
+
+test("the engine follows jobs by one connection, which ends with the page", () => {
+  expect(connections.open).toHaveLength(1);
+  const { live } = created.deps.at(-1) as UploadEngineDeps;
+  if (created.engine === null) throw new Error("There is no engine.");
+  live?.(created.engine.listener).follow("job-1");
+  expect(connections.follow).toHaveBeenCalledWith("job-1");
+  cleanup();
+  expect(connections.open).toHaveLength(0);
+});
+
+test("the engine learns the limits of the operator", async () => {
+  await waitFor(() => {
+    expect(created.engine?.store.getState().limits).toEqual({
+      maxPhotoBytes: 1000,
+      maxJobPhotos: 20,
+      contentTypes: new Set(["image/png"]),
+      maxSinglePutBytes: 30,
+      tusAboveBytes: Infinity,
+    });
+  });
 });
 
 test("the engine stops with the page", () => {

@@ -1,5 +1,4 @@
-import { useEffect, useState, type ReactNode } from "react";
-import { useQueryClient } from "@tanstack/react-query";
+import { useEffect, useMemo, useState, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
@@ -7,9 +6,12 @@ import { AccountMenu } from "@/components/auth/AccountMenu";
 import { useCurrentUser, useSession } from "@/components/auth/session";
 import { resultText } from "@/components/layout/summaryText";
 import { UploadProvider, useUploadEngine } from "@/hooks/useUpload";
+import { useUploadLimits } from "@/hooks/useUploadLimits";
+import { useWebSocket } from "@/hooks/useWebSocket";
+import { createApi } from "@/lib/api/client";
+import { uploadCalls } from "@/lib/api/upload";
 import { createUploadEngine, type UploadEngine } from "@/lib/engine/engine";
-import { createLiveUpdates } from "@/lib/websocket/client";
-import { withPhotoCache } from "@/lib/websocket/photoCache";
+import { createLiveRelay, type LiveRelay } from "@/lib/websocket/relay";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
 import type { BatchEnd } from "@/stores/uploadTypes";
@@ -17,35 +19,28 @@ import type { BatchEnd } from "@/stores/uploadTypes";
 /** Engines of people who have logged out: nothing of theirs stays in this browser. */
 const loggedOut = new WeakSet<UploadEngine>();
 
+interface Running {
+  readonly engine: UploadEngine;
+  readonly relay: LiveRelay;
+}
+
 /** Run the uploads of who is logged in, on every page. They stop when somebody else is. */
 export function Uploads({ children }: { readonly children: ReactNode }) {
   const session = useSession();
   const owner = useCurrentUser()?.userId;
-  const queries = useQueryClient();
   const [holder] = useState(() =>
-    createStore<{ readonly engine: UploadEngine | null }>(() => ({ engine: null })),
+    createStore<{ readonly running: Running | null }>(() => ({ running: null })),
   );
-  const engine = useStore(holder, (state) => state.engine);
+  const running = useStore(holder, (state) => state.running);
 
   useEffect(() => {
     if (owner === undefined) return;
-    const ends: (() => void)[] = [];
+    const relay = createLiveRelay();
     const created = createUploadEngine({
       baseUrl: session.baseUrl,
       session,
       owner,
-      live: (listener) => {
-        // The gallery hears of the same changes.
-        const cached = withPhotoCache(listener, queries);
-        ends.push(() => {
-          cached.stop();
-        });
-        return createLiveUpdates({
-          baseUrl: session.baseUrl === "" ? window.location.origin : session.baseUrl,
-          listener: cached,
-          token: (options) => session.token(options),
-        });
-      },
+      live: () => relay,
     });
     const applyConcurrency = () => {
       const { concurrency } = uiStore.getState();
@@ -54,21 +49,22 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
       }
     };
     applyConcurrency();
-    ends.push(uiStore.subscribe(applyConcurrency));
-    holder.setState({ engine: created });
+    const unsubscribe = uiStore.subscribe(applyConcurrency);
+    holder.setState({ running: { engine: created, relay } });
     void created.start();
     return () => {
       created.stop();
       if (loggedOut.has(created)) void created.forget();
-      for (const end of ends) end();
-      holder.setState({ engine: null });
+      unsubscribe();
+      holder.setState({ running: null });
     };
-  }, [session, owner, queries, holder]);
+  }, [session, owner, holder]);
 
-  if (!engine) return null;
+  if (!running) return null;
   return (
-    <UploadProvider engine={engine}>
-      <BatchToasts engine={engine} />
+    <UploadProvider engine={running.engine}>
+      <FromGateway {...running} />
+      <BatchToasts engine={running.engine} />
       {children}
     </UploadProvider>
   );
@@ -84,6 +80,16 @@ export function Account() {
       }}
     />
   );
+}
+
+/** What the engine hears of the gateway by itself: changes of photos, and the operator's limits. */
+function FromGateway({ engine, relay }: Running) {
+  const session = useSession();
+  const { baseUrl } = session;
+  useWebSocket({ relay, listener: engine.listener, session, baseUrl });
+  const calls = useMemo(() => uploadCalls(createApi(baseUrl, session)), [baseUrl, session]);
+  useUploadLimits(engine, calls);
+  return null;
 }
 
 function BatchToasts({ engine }: { readonly engine: UploadEngine }) {

@@ -12,6 +12,7 @@ import type {
 } from "@/lib/api/upload";
 import type { PutOptions } from "@/lib/s3/put";
 import { StoreError } from "@/lib/s3/put";
+import { LIMITS } from "./items";
 import type { LiveListener } from "@/lib/websocket/types";
 
 export interface FakePhoto {
@@ -119,6 +120,7 @@ export class FakeGateway {
       this.answers.set(key, answer);
       return answer;
     },
+    limits: () => Promise.resolve(LIMITS),
     getJob: async (jobId) => {
       await this.enter("getJob", jobId);
       return this.job(jobId);

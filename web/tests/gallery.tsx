@@ -2,7 +2,6 @@
 import type { ReactElement } from "react";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { configure, render, type RenderResult } from "@testing-library/react";
-import axe from "axe-core";
 import { vi } from "vitest";
 import { createDeletions } from "@/components/gallery/deletions";
 import { GalleryProvider, type GalleryServices } from "@/components/gallery/services";
@@ -129,12 +128,4 @@ export function renderGallery(services: GalleryServices, element: ReactElement):
       </GalleryProvider>
     </QueryClientProvider>,
   );
-}
-
-/** Findings of axe, as "rule: element". Contrast needs a layout; contrast.test.ts computes it. */
-export async function axeFindings(element: Element): Promise<readonly string[]> {
-  const { violations } = await axe.run(element, {
-    rules: { "color-contrast": { enabled: false }, region: { enabled: false } },
-  });
-  return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
 }

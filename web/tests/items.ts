@@ -1,4 +1,5 @@
 /** Items for tests. */
+import type { UploadLimitsView } from "@/lib/api/upload";
 import type { UploadItem } from "@/stores/uploadTypes";
 
 export function itemOf(id: string, changes: Partial<UploadItem> = {}): UploadItem {
@@ -8,7 +9,7 @@ export function itemOf(id: string, changes: Partial<UploadItem> = {}): UploadIte
     name: `${id}.jpg`,
     size: 1000,
     type: "image/jpeg",
-    addedAt: 0,
+    rank: 0,
     phase: "waiting",
     strategy: "single",
     bytesSent: 0,
@@ -21,3 +22,12 @@ export function itemOf(id: string, changes: Partial<UploadItem> = {}): UploadIte
     ...changes,
   };
 }
+
+/** Of a gateway as it is delivered. */
+export const LIMITS: UploadLimitsView = {
+  maxPhotoBytes: 200 * 1024 * 1024,
+  maxJobPhotos: 1000,
+  contentTypes: ["image/jpeg"],
+  maxSinglePutBytes: 5 * 1024 * 1024,
+  tusAboveBytes: null,
+};

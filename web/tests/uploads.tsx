@@ -1,7 +1,6 @@
 /** Render components with made-up uploads, in English, in a window of a desktop. */
 import type { ReactElement } from "react";
 import { render, type RenderResult } from "@testing-library/react";
-import axe from "axe-core";
 import { vi } from "vitest";
 import { UploadProvider } from "@/hooks/useUpload";
 import { setLanguage, startI18n } from "@/lib/i18n";
@@ -48,15 +47,4 @@ export async function prepareBrowser(width = 1280): Promise<void> {
 
 export function renderWith(uploads: FakeUploads, element: ReactElement): RenderResult {
   return render(<UploadProvider engine={uploads}>{element}</UploadProvider>);
-}
-
-/** axe asks jsdom for the style of each element, which takes seconds on a busy machine. */
-export const AXE_MS = 30_000;
-
-/** Findings of axe, as "rule: element". Contrast needs a layout; contrast.test.ts computes it. */
-export async function findingsOf(element: Element): Promise<readonly string[]> {
-  const { violations } = await axe.run(element, {
-    rules: { "color-contrast": { enabled: false }, region: { enabled: false } },
-  });
-  return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
 }

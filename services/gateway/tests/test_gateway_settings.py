@@ -143,8 +143,9 @@ def test_limits_of_photos_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_GATEWAY__MAX_PHOTO_BYTES", "1000")
     monkeypatch.setenv("SLUICE_GATEWAY__UPLOAD_URL_SECONDS", "60")
     monkeypatch.setenv("SLUICE_GATEWAY__DOWNLOAD_URL_SECONDS", "61")
+    monkeypatch.setenv("SLUICE_GATEWAY__TUS_ABOVE_BYTES", "500")
     assert photo_options(load_settings(), tus_path="/files") == PhotoOptions(
-        600, 0, 1000, 60, 61, "/files"
+        600, 0, 1000, 60, 61, "/files", 500
     )
     # A deleted photo's object is kept for an hour, so no URL may live longer.
     monkeypatch.setenv("SLUICE_GATEWAY__UPLOAD_URL_SECONDS", "3601")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from math import ceil
+from itertools import pairwise
+from math import ceil, floor
 from typing import Any, Final
 
 from playwright.async_api import Browser, Page
 
 FRAME_MS: Final = 1000 / 60
+MIN_IDLE_FRAMES: Final = 57
+MAX_IDLE_MS: Final = 2.5 * FRAME_MS
+"""Of an idle page, in a second in which the machine is quiet enough to judge another one by."""
+MIN_QUIET_SECONDS: Final = 5
+MIN_QUIET_SHARE: Final = 0.25
 _CATEGORIES: Final = ["devtools.timeline"]
 _FRAME: Final = ("AnimationFrame", "b")
 _MAIN_THREAD: Final = "CrRendererMain"
@@ -28,7 +35,8 @@ _COUNT_FRAMES: Final = """
 () => {
   window.frameTimes = [];
   const note = (time) => {
-    window.frameTimes.push(time);
+    // Since 1970, so that two pages can be compared.
+    window.frameTimes.push(performance.timeOrigin + time);
     window.frameLoop = requestAnimationFrame(note);
   };
   window.frameLoop = requestAnimationFrame(note);
@@ -43,7 +51,7 @@ _STOP_COUNTING: Final = (
 class Frames:
     """What was measured; times in milliseconds.
 
-    times: when each frame began.
+    times: when each frame began, since 1970.
     work: processor time of script, style and layout between the beginnings of two frames.
     """
 
@@ -56,9 +64,7 @@ class Frames:
 
     @property
     def longest_gap(self) -> float:
-        return max(
-            after - before for before, after in zip(self.times, self.times[1:], strict=False)
-        )
+        return max(after - before for before, after in pairwise(self.times))
 
     def work_at(self, share: float) -> float:
         """Return a quantile of the work of frames; 1.0: the largest."""
@@ -83,6 +89,71 @@ class Frames:
             f"p99 {self.work_at(0.99):.2f} max {self.work_at(1):.1f} ms, "
             f"{self.on_time_share:.1%} on time"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A page beside an idle one, in those seconds in which the machine had time for both.
+
+    seconds, quiet: of both pages; those in which the idle one had nearly all of its frames.
+    idle, busy: frames in the quiet seconds.
+    longest: the longest frame of the busy page that ended in one of them, in milliseconds.
+    """
+
+    seconds: int
+    quiet: int
+    idle: int
+    busy: int
+    longest: float
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether there is enough to judge the page by, and not the machine."""
+        return self.quiet >= max(MIN_QUIET_SECONDS, self.seconds * MIN_QUIET_SHARE)
+
+    @property
+    def share(self) -> float:
+        """Frames of the busy page for each one of the idle page."""
+        return self.busy / self.idle if self.idle else 0.0
+
+    def described(self) -> str:
+        """Return the figures in one line."""
+        verdict = "" if self.is_telling else "; too few to judge frames by wall time"
+        return (
+            f"{self.quiet} of {self.seconds} s quiet: {self.share:.2f} of the idle page's frames, "
+            f"the longest {self.longest:.0f} ms{verdict}"
+        )
+
+
+def compared(idle: Frames, busy: Frames) -> Comparison:
+    """Compare two pages second by second.
+
+    Other processes slow both of them down: a second in which the idle page lacks frames says
+    nothing of the other one.
+    """
+    first = ceil(max(idle.times[0], busy.times[0]) / 1000)
+    last = floor(min(idle.times[-1], busy.times[-1]) / 1000)
+    idle_gaps, busy_gaps = _gaps_by_second(idle.times), _gaps_by_second(busy.times)
+    quiet = [
+        second
+        for second in range(first, last)
+        if len(idle_gaps[second]) >= MIN_IDLE_FRAMES and max(idle_gaps[second]) <= MAX_IDLE_MS
+    ]
+    return Comparison(
+        seconds=max(0, last - first),
+        quiet=len(quiet),
+        idle=sum(len(idle_gaps[second]) for second in quiet),
+        busy=sum(len(busy_gaps[second]) for second in quiet),
+        longest=max((gap for second in quiet for gap in busy_gaps[second]), default=0.0),
+    )
+
+
+def _gaps_by_second(times: Sequence[float]) -> Mapping[int, Sequence[float]]:
+    """Return how long each frame was, by the second in which it ended."""
+    gaps: defaultdict[int, list[float]] = defaultdict(list)
+    for before, after in pairwise(times):
+        gaps[int(after // 1000)].append(after - before)
+    return gaps
 
 
 @asynccontextmanager

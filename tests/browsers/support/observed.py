@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +14,25 @@ _LOUD: Final = ("error", "warning", "assert")
 _REFUSED: Final = "Failed to load resource"
 _NO_SOCKET: Final = "establish a connection to the server at ws"
 """Firefox reports a WebSocket that did not open as an error of the page, others in the console."""
+_URL: Final = r"(?:https?|wss?)://127\.0\.0\.1:\d+/\S*"
+_OF_NETWORK: Final = re.compile(
+    "|".join(
+        (
+            # Chromium: of a request, and of a WebSocket that did not open or was closed.
+            r"error: Failed to load resource: net::ERR_(?:CONNECTION_(?:REFUSED|RESET|CLOSED)"
+            rf"|EMPTY_RESPONSE|INTERNET_DISCONNECTED|SOCKET_NOT_CONNECTED) {_URL}",
+            rf"error: WebSocket connection to '{_URL}' failed: .*",
+            # Firefox: of a request to another origin, whose answer it has no headers of.
+            r"(?:Cross-Origin Request Blocked: )?The Same Origin Policy disallows reading "
+            rf"the remote resource at {_URL} \(Reason: CORS request did not succeed\)\. "
+            r"Status code: \(null\)\.",
+            rf"(?:Error: )?Firefox can.t establish a connection to the server at {_URL}",
+            rf"(?:Error: )?The connection to {_URL} was interrupted while the page was loading\.",
+        )
+    ),
+    re.DOTALL,
+)
+"""What browsers write when a connection cannot be made or ends; no page can avoid it."""
 _REPORT_VIOLATIONS: Final = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -32,10 +54,19 @@ class Observed:
         self.console.clear()
         self.errors.clear()
 
+    @asynccontextmanager
+    async def outage(self, page: Page) -> AsyncIterator[None]:
+        """Allow, inside the block only, what browsers write of a network that is gone."""
+        await self.assert_silent(page)
+        yield
+        await page.evaluate("0")  # after it, what was written before it has arrived
+        self.console = [line for line in self.console if not _OF_NETWORK.fullmatch(line.strip())]
+        self.errors = [line for line in self.errors if not _OF_NETWORK.fullmatch(line.strip())]
+
     async def assert_silent(self, page: Page) -> None:
         """Assert that nothing was written, thrown or blocked."""
-        assert self.errors == []
-        assert self.console == []
+        assert self.errors == [], self.errors[:3]
+        assert self.console == [], self.console[:3]
         assert await page.evaluate("window.violations") == []
 
     async def assert_handled(self, page: Page) -> None:

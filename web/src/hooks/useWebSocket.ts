@@ -14,7 +14,7 @@ export interface WebSocketOptions {
   readonly listener: LiveListener;
   /** Null while nobody is logged in: nothing is connected then. */
   readonly session: Session | null;
-  /** Of the gateway; the page's own by default. */
+  /** Of the gateway; empty, as by default: the page's own. */
   readonly baseUrl?: string;
   /** Of tests. */
   readonly create?: (options: LiveOptions) => LiveUpdates;
@@ -27,14 +27,14 @@ export interface WebSocketOptions {
  * All options should be the same objects in each render: another one begins a new connection.
  */
 export function useWebSocket(options: WebSocketOptions): void {
-  const { relay, listener, session, baseUrl, create = createLiveUpdates } = options;
+  const { relay, listener, session, baseUrl = "", create = createLiveUpdates } = options;
   const queries = useQueryClient();
   useEffect(() => {
     if (session === null) return undefined;
     const cached = withPhotoCache(listener, queries);
     const disconnect = relay.connect(() =>
       create({
-        baseUrl: baseUrl ?? window.location.origin,
+        baseUrl: baseUrl === "" ? window.location.origin : baseUrl,
         listener: cached,
         token: (wanted) => session.token(wanted),
       }),

@@ -3,13 +3,8 @@ import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ApiError, NetworkError } from "@/lib/api/errors";
 import { toaster } from "@/stores/toastStore";
-import {
-  axeFindings,
-  fakeServices,
-  photo,
-  prepareGallery,
-  renderGallery,
-} from "../../tests/gallery";
+import { axeFindings } from "../../tests/axe";
+import { fakeServices, photo, prepareGallery, renderGallery } from "../../tests/gallery";
 import { GalleryPage } from "./GalleryPage";
 
 const PHOTOS = ["a", "b", "c", "d", "e", "f"].map((id) => photo(id));

@@ -116,7 +116,7 @@ export function GalleryPage() {
   const isEmpty = photos.length === 0;
   return (
     <div className={styles["page"]}>
-      <div inert={openId !== null} className={styles["content"]}>
+      <div className={styles["content"]}>
         <div className={styles["head"]}>
           <h1>{t("gallery.title")}</h1>
         </div>

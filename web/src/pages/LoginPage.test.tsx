@@ -6,7 +6,8 @@ import { AccountMenu } from "@/components/auth/AccountMenu";
 import { SessionProvider } from "@/components/auth/session";
 import { SessionGate } from "@/components/auth/SessionGate";
 import { createSession } from "@/lib/api/auth";
-import { axeFindings, prepareGallery } from "../../tests/gallery";
+import { axeFindings } from "../../tests/axe";
+import { prepareGallery } from "../../tests/gallery";
 
 interface Answer {
   readonly status: number;

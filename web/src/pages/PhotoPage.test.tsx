@@ -3,14 +3,8 @@ import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "@/lib/api/errors";
 import { toaster } from "@/stores/toastStore";
-import {
-  axeFindings,
-  detailed,
-  fakeServices,
-  photo,
-  prepareGallery,
-  renderGallery,
-} from "../../tests/gallery";
+import { axeFindings } from "../../tests/axe";
+import { detailed, fakeServices, photo, prepareGallery, renderGallery } from "../../tests/gallery";
 import PhotoPage from "./PhotoPage";
 
 const PHOTOS = ["a", "b", "c"].map((id) => photo(id));

@@ -6,9 +6,6 @@ import { UploadQueue } from "@/components/upload/UploadQueue";
 import { useUploadState } from "@/hooks/useUpload";
 import styles from "./UploadPage.module.css";
 
-/** Of the gateway as it is delivered; what a deployment allows, the server says for each photo. */
-const MAX_PHOTO_BYTES = 200 * 1024 ** 2;
-
 export function UploadPage() {
   const { t } = useTranslation();
   const hasItems = useUploadState((state) => state.summary.total > 0);
@@ -22,7 +19,7 @@ export function UploadPage() {
         <ConcurrencySetting />
       </div>
       <ChooseAgain />
-      <DropZone maxPhotoBytes={MAX_PHOTO_BYTES} isCompact={hasItems} />
+      <DropZone isCompact={hasItems} />
       <UploadQueue />
     </div>
   );

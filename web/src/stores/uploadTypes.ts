@@ -41,8 +41,8 @@ export interface UploadItem {
   /** Bytes. */
   readonly size: number;
   readonly type: string;
-  /** Milliseconds since 1970. */
-  readonly addedAt: number;
+  /** Its place in the queue, kept over a reload: smaller ones are before it. Of a new one the time. */
+  readonly rank: number;
   readonly phase: UploadPhase;
   readonly strategy: UploadStrategy;
   /** Handed over to the network in this attempt, and parts that the store has; never above `size`. */
@@ -79,6 +79,18 @@ export interface UploadSummary {
   readonly secondsLeft: number | null;
 }
 
+/** What the gateway takes. It has the last word, on each job. */
+export interface UploadLimits {
+  /** Bytes of the largest photo; `Infinity` until the gateway has said it. */
+  readonly maxPhotoBytes: number;
+  readonly maxJobPhotos: number;
+  readonly contentTypes: ReadonlySet<string>;
+  /** Larger files are sent in parts. */
+  readonly maxSinglePutBytes: number;
+  /** Larger files go by tus; `Infinity`: none do. */
+  readonly tusAboveBytes: number;
+}
+
 /** How changes of the server arrive. `connecting` before the first one of a connection. */
 export type LiveTransport = "connecting" | "stomp" | "sse" | "polling" | "offline";
 
@@ -92,6 +104,7 @@ export interface UploadState {
   readonly concurrency: number;
   readonly isOnline: boolean;
   readonly live: LiveTransport;
+  readonly limits: UploadLimits;
 }
 
 /** A file, and a handle by which it can be opened after a reload where the browser has one. */

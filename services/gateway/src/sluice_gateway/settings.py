@@ -120,6 +120,7 @@ def photo_options(settings: SluiceSettings, *, tus_path: str = "") -> PhotoOptio
         upload_url_seconds=gateway.upload_url_seconds,
         download_url_seconds=gateway.download_url_seconds,
         tus_path=tus_path,
+        tus_above_bytes=gateway.tus_above_bytes,
         claim_seconds=gateway.claim_seconds,
     )
 

@@ -25,6 +25,7 @@ ROUTES = {
     "/commands/photos/{photoId}": {"delete"},
     "/queries/upload-jobs": {"get"},
     "/queries/upload-jobs/{jobId}": {"get"},
+    "/queries/upload-limits": {"get"},
     "/queries/photos": {"get"},
     "/queries/photos/{photoId}": {"get"},
     "/queries/photos/{photoId}/download-url": {"get"},
@@ -137,4 +138,5 @@ async def test_answers_have_their_documented_shape(photos: PhotoGateway) -> None
     await call("DELETE", "/commands/photos/{photoId}/tags", None, "?tag=a")
     await call("GET", "/queries/upload-jobs/{jobId}")
     await call("GET", "/queries/upload-jobs")
+    await call("GET", "/queries/upload-limits")
     await call("POST", "/commands/upload-jobs/{jobId}/cancel")

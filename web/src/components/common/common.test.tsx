@@ -2,7 +2,8 @@ import { useState } from "react";
 import { act, fireEvent, render, screen } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { AXE_MS, findingsOf, prepareBrowser } from "../../../tests/uploads";
+import { AXE_MS, axeFindings } from "../../../tests/axe";
+import { prepareBrowser } from "../../../tests/uploads";
 import { Images } from "@/design/icons";
 import { createToaster } from "@/stores/toastStore";
 import { Button } from "./Button";
@@ -155,5 +156,5 @@ test("axe finds nothing in the common components", { timeout: AXE_MS }, async ()
       <Toasts toaster={toaster} />
     </>,
   );
-  expect(await findingsOf(container)).toEqual([]);
+  expect(await axeFindings(container)).toEqual([]);
 });

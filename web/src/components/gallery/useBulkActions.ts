@@ -99,7 +99,7 @@ export function useBulkActions() {
         duration: null,
       });
     let toast = show();
-    // One after the other: each is held in memory until it is complete.
+    // One after the other: each takes room on the disk until it is saved.
     for (const photo of photos) {
       try {
         await saveOriginal(calls, photo.photoId);

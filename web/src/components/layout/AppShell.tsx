@@ -3,6 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link, useRoute } from "wouter";
 import { IconButton } from "@/components/common/IconButton";
 import { Menu, type MenuItem } from "@/components/common/Menu";
+import { useIsPhotoOpen } from "@/components/gallery/paths";
 import { Images, Languages, Monitor, Moon, Sun, Upload, type LucideIcon } from "@/design/icons";
 import { THEMES, type Theme } from "@/design/theme";
 import { classes } from "@/lib/classes";
@@ -20,8 +21,9 @@ export interface AppShellProps {
 /** What is around every page: header, navigation, and the ways to set up the page itself. */
 export function AppShell({ account, children }: AppShellProps) {
   const { t } = useTranslation();
+  const isCovered = useIsPhotoOpen();
   return (
-    <div className={styles["shell"]}>
+    <div inert={isCovered} className={styles["shell"]}>
       <a className={styles["skip"]} href="#content">
         {t("common.skip")}
       </a>

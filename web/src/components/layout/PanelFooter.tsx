@@ -3,8 +3,9 @@ import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { Button } from "@/components/common/Button";
 import { Dialog } from "@/components/common/Dialog";
-import { ListX, RotateCw, X } from "@/design/icons";
+import { RotateCw, X } from "@/design/icons";
 import { useUploadActions, useUploadState } from "@/hooks/useUpload";
+import { canClear, ClearButton } from "@/components/upload/ClearButton";
 import { openCount } from "@/components/progress/phases";
 import type { UploadItem } from "@/stores/uploadTypes";
 import styles from "./UploadProgressPanel.module.css";
@@ -21,14 +22,14 @@ export function PanelFooter() {
   const { t } = useTranslation();
   const actions = useUploadActions();
   const [isAsking, setIsAsking] = useState(false);
-  const [canCancel, canRetry, canClear] = useUploadState(
+  const [canCancel, canRetry, hasEnded] = useUploadState(
     useShallow(({ summary, items }) => [
       openCount(summary) > summary.processing,
       summary.failed > 0 && canRetrySome(items.values()),
-      summary.total > openCount(summary),
+      canClear({ summary }),
     ]),
   );
-  if (!canCancel && !canRetry && !canClear) return null;
+  if (!canCancel && !canRetry && !hasEnded) return null;
   return (
     <footer className={styles["footer"]}>
       {canCancel && (
@@ -55,19 +56,7 @@ export function PanelFooter() {
           {t("panel.retryFailed")}
         </Button>
       )}
-      {canClear && (
-        <Button
-          size="sm"
-          variant="ghost"
-          icon={ListX}
-          className={styles["last"]}
-          onClick={() => {
-            actions.clearEnded();
-          }}
-        >
-          {t("panel.clear")}
-        </Button>
-      )}
+      <ClearButton className={styles["last"]} />
       <Dialog
         isOpen={isAsking && canCancel}
         size="sm"

@@ -2,7 +2,8 @@ import { act, fireEvent, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
 import { createFakeUploads, sampleItems, SCENES } from "../../../dev/fakeUploads";
-import { AXE_MS, findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
+import { AXE_MS, axeFindings } from "../../../tests/axe";
+import { prepareBrowser, renderWith } from "../../../tests/uploads";
 import { uiStore } from "@/stores/uiStore";
 import { UploadProgressPanel } from "./UploadProgressPanel";
 
@@ -157,5 +158,5 @@ test.each(SCENES)("axe finds nothing in the scene %s", { timeout: AXE_MS }, asyn
     createFakeUploads(sampleItems(scene === "mixed" ? 12 : 3, scene)),
     <UploadProgressPanel />,
   );
-  expect(await findingsOf(container)).toEqual([]);
+  expect(await axeFindings(container)).toEqual([]);
 });

@@ -2,6 +2,7 @@ import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { IconButton } from "@/components/common/IconButton";
+import { useIsPhotoOpen } from "@/components/gallery/paths";
 import { openCount, shareOfAll } from "@/components/progress/phases";
 import { ProgressBar } from "@/components/progress/ProgressBar";
 import { ProgressRing } from "@/components/progress/ProgressRing";
@@ -73,11 +74,13 @@ function FloatingPanel({ takesFocus, onCollapse }: FloatingPanelProps) {
   const { t } = useTranslation();
   const panel = useRef<HTMLElement>(null);
   const wanted = useUi((state) => state.position);
+  const isCovered = useIsPhotoOpen();
   const drag = useDraggable(panel, wanted, savePosition);
   const button = useFocusIf<HTMLButtonElement>(takesFocus);
   return (
     <section
       ref={panel}
+      inert={isCovered}
       aria-label={t("panel.label")}
       className={classes(styles["panel"], drag.isDragging && styles["dragging"])}
       style={{ insetInlineEnd: drag.position.end, insetBlockEnd: drag.position.bottom }}
@@ -215,6 +218,7 @@ function CollapsedPanel({ takesFocus, onExpand }: CollapsedPanelProps) {
   const { t } = useTranslation();
   const format = useFormat();
   const button = useFocusIf<HTMLButtonElement>(takesFocus);
+  const isCovered = useIsPhotoOpen();
   const [text, tone, percent] = useUploadState(
     useShallow((state) => [
       summaryText(t, format, state.summary, state.isPaused),
@@ -230,6 +234,7 @@ function CollapsedPanel({ takesFocus, onExpand }: CollapsedPanelProps) {
     <button
       ref={button}
       type="button"
+      inert={isCovered}
       className={styles["collapsed"]}
       aria-expanded={false}
       aria-label={label}

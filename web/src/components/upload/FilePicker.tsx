@@ -2,14 +2,9 @@ import { useRef, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { Button, type ButtonVariant } from "@/components/common/Button";
 import type { LucideIcon } from "@/design/icons";
+import { useUploadState } from "@/hooks/useUpload";
+import { acceptOf, extensionsOf } from "@/lib/engine/precheck";
 import { collectFiles, collectHandles, type Collected } from "@/lib/files/collect";
-
-/** Types by extension too: systems do not know HEIC and AVIF by their types. */
-export const ACCEPTED =
-  "image/jpeg,image/png,image/webp,image/gif,image/heic,image/heif,image/avif,image/tiff," +
-  ".jpg,.jpeg,.png,.webp,.gif,.heic,.heif,.avif,.tif,.tiff";
-
-const EXTENSIONS = ACCEPTED.split(",").filter((type) => type.startsWith("."));
 
 export interface FilePickerProps {
   readonly icon: LucideIcon;
@@ -33,6 +28,7 @@ export function FilePicker({
   className,
 }: FilePickerProps) {
   const { t } = useTranslation();
+  const types = useUploadState((state) => state.limits.contentTypes);
   const input = useRef<HTMLInputElement>(null);
   const open = () => {
     if (isFolder || !window.showOpenFilePicker) {
@@ -43,7 +39,9 @@ export function FilePicker({
       .showOpenFilePicker({
         multiple: true,
         id: "photos",
-        types: [{ description: t("drop.chooseFiles"), accept: { "image/*": EXTENSIONS } }],
+        types: [
+          { description: t("drop.chooseFiles"), accept: { "image/*": [...extensionsOf(types)] } },
+        ],
       })
       .then(
         (handles) => {
@@ -68,7 +66,7 @@ export function FilePicker({
         hidden
         tabIndex={-1}
         data-testid={isFolder ? "folder-input" : "file-input"}
-        accept={isFolder ? undefined : ACCEPTED}
+        accept={isFolder ? undefined : acceptOf(types)}
         webkitdirectory={isFolder ? "" : undefined}
         onChange={({ currentTarget }) => {
           // A copy: the list of the input is emptied, so that the same file can be chosen again.

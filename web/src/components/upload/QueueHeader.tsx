@@ -1,9 +1,9 @@
 import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { Button } from "@/components/common/Button";
-import { ListX, Pause, Play } from "@/design/icons";
+import { Pause, Play } from "@/design/icons";
 import { useUploadActions, useUploadState } from "@/hooks/useUpload";
-import { openCount } from "@/components/progress/phases";
+import { ClearButton } from "./ClearButton";
 import styles from "./UploadQueue.module.css";
 
 /** Title, figures and common actions of the queue. */
@@ -11,13 +11,12 @@ export function QueueHeader() {
   const { t } = useTranslation();
   const actions = useUploadActions();
   const isPaused = useUploadState((state) => state.isPaused);
-  const { waiting, active, completed, canPause, canClear } = useUploadState(
+  const { waiting, active, completed, canPause } = useUploadState(
     useShallow(({ summary }) => ({
       waiting: summary.waiting + summary.paused + summary.needsFile,
       active: summary.uploading + summary.processing,
       completed: summary.completed,
       canPause: summary.waiting + summary.uploading + summary.paused > 0,
-      canClear: summary.total > openCount(summary),
     })),
   );
   return (
@@ -43,18 +42,7 @@ export function QueueHeader() {
             {t(isPaused ? "panel.resumeAll" : "panel.pauseAll")}
           </Button>
         )}
-        {canClear && (
-          <Button
-            size="sm"
-            variant="ghost"
-            icon={ListX}
-            onClick={() => {
-              actions.clearEnded();
-            }}
-          >
-            {t("panel.clear")}
-          </Button>
-        )}
+        <ClearButton />
       </div>
     </header>
   );

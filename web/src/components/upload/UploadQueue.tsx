@@ -29,6 +29,7 @@ import { beforeIdOf } from "./queueOrder";
 import { QueueHeader } from "./QueueHeader";
 import { useDragTexts } from "./useDragTexts";
 import { UploadRow } from "./UploadRow";
+import { VirtualRow } from "./VirtualRow";
 import styles from "./UploadQueue.module.css";
 
 const ROW_HEIGHT = 84;
@@ -121,17 +122,16 @@ const SortableRows = memo(function SortableRows({ order }: { readonly order: rea
             const id = order[row.index];
             if (id === undefined) return null;
             return (
-              <li
+              <VirtualRow
                 key={row.key}
-                ref={virtualizer.measureElement}
-                data-index={row.index}
-                aria-setsize={order.length}
-                aria-posinset={row.index + 1}
+                row={row}
+                measure={virtualizer.measureElement}
+                total={order.length}
+                margin={scrollMargin}
                 className={styles["item"]}
-                style={{ transform: `translateY(${row.start - scrollMargin}px)` }}
               >
                 <SortableRow id={id} position={row.index + 1} />
-              </li>
+              </VirtualRow>
             );
           })}
         </ul>

@@ -3,7 +3,8 @@ import { act, screen } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
 import { createFakeUploads, sampleItem, sampleItems } from "../../../dev/fakeUploads";
-import { AXE_MS, findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
+import { AXE_MS, axeFindings } from "../../../tests/axe";
+import { prepareBrowser, renderWith } from "../../../tests/uploads";
 import type { UploadPhase } from "@/stores/uploadTypes";
 import { UploadRow } from "./UploadRow";
 
@@ -68,7 +69,7 @@ test.each(Object.entries(ACTIONS))(
       const buttons = screen.getAllByRole("button");
       expect(buttons).toHaveLength(actions.length);
       expect(buttons[index]?.getAttribute("aria-label")).toContain("Löwe.jpg");
-      if (index === 0) expect(await findingsOf(container)).toEqual([]);
+      if (index === 0) expect(await axeFindings(container)).toEqual([]);
       if (buttons[index]) await userEvent.click(buttons[index]);
       expect(uploads.calls).toEqual([[action, "item-0"]]);
       unmount();

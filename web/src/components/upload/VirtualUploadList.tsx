@@ -2,6 +2,7 @@ import { memo, useCallback, useRef } from "react";
 import { defaultRangeExtractor, useVirtualizer, type Range } from "@tanstack/react-virtual";
 import { useDeferredGrowth } from "@/hooks/useDeferredGrowth";
 import { UploadRow } from "./UploadRow";
+import { VirtualRow } from "./VirtualRow";
 import styles from "./VirtualUploadList.module.css";
 
 export interface VirtualUploadListProps {
@@ -51,17 +52,15 @@ export const VirtualUploadList = memo(function VirtualUploadList({
           const id = ids[row.index];
           if (id === undefined) return null;
           return (
-            <li
+            <VirtualRow
               key={row.key}
-              ref={virtualizer.measureElement}
-              data-index={row.index}
-              aria-setsize={ids.length}
-              aria-posinset={row.index + 1}
+              row={row}
+              measure={virtualizer.measureElement}
+              total={ids.length}
               className={styles["item"]}
-              style={{ transform: `translateY(${row.start}px)` }}
             >
               <UploadRow id={id} />
-            </li>
+            </VirtualRow>
           );
         })}
       </ul>

@@ -2,7 +2,8 @@ import { act, fireEvent, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
 import { createFakeUploads, sampleItems } from "../../../dev/fakeUploads";
-import { AXE_MS, findingsOf, prepareBrowser, renderWith } from "../../../tests/uploads";
+import { AXE_MS, axeFindings } from "../../../tests/axe";
+import { prepareBrowser, renderWith } from "../../../tests/uploads";
 import { UploadPage } from "@/pages/UploadPage";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
@@ -65,7 +66,7 @@ test("pasted photos are uploaded", async () => {
 
 test("the picker hands over what was chosen, the same file a second time too", async () => {
   const uploads = createFakeUploads([]);
-  renderWith(uploads, <DropZone maxPhotoBytes={1} isCompact={false} />);
+  renderWith(uploads, <DropZone isCompact={false} />);
   const input = screen.getByTestId<HTMLInputElement>("file-input");
   await userEvent.upload(input, photo);
   await userEvent.upload(input, photo);
@@ -76,7 +77,7 @@ test("the picker hands over what was chosen, the same file a second time too", a
 
 test("files of a folder are told apart by it, and others than photos are left out", async () => {
   const uploads = createFakeUploads([]);
-  renderWith(uploads, <DropZone maxPhotoBytes={1} isCompact={false} />);
+  renderWith(uploads, <DropZone isCompact={false} />);
   const inFolder = (name: string) => {
     const file = new File(["x"], name);
     Object.defineProperty(file, "webkitRelativePath", { value: `trip/day 1/${name}` });
@@ -119,7 +120,7 @@ test(
     expect(handles.map((handle) => handle.getAttribute("aria-label"))).toEqual([
       "Move photo_without_extension",
     ]);
-    expect(await findingsOf(container)).toEqual([]);
+    expect(await axeFindings(container)).toEqual([]);
   },
 );
 

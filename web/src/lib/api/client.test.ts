@@ -147,13 +147,14 @@ describe("createApi", () => {
 
   test("every command and query has its path", async () => {
     const { calls, photos, requests } = clientOf(
-      ...Array.from({ length: 7 }, () => json(200, {})),
+      ...Array.from({ length: 8 }, () => json(200, {})),
       json(202, { accepted: 1, ignored: [] }),
       json(200, {}),
       json(200, {}),
       json(200, {}),
       json(204, null),
     );
+    await calls.limits();
     await calls.cancelJob("j", "k");
     await calls.signParts("p", { parts: [] });
     await calls.signParts("p", { uploadId: "u", parts: [{ partNumber: 1, crc32c: "00000000" }] });
@@ -170,6 +171,7 @@ describe("createApi", () => {
     await photos.addTags("p", ["a"], "k");
     await photos.removeTags("p", ["a", "b"]);
     expect(requests.map(({ method, url }) => `${method} ${url.slice(20)}`)).toEqual([
+      "GET /queries/upload-limits",
       "POST /commands/upload-jobs/j/cancel",
       "POST /commands/upload/p/parts",
       "POST /commands/upload/p/parts",

@@ -490,6 +490,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/queries/upload-limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Query Upload Limits
+         * @description Return sizes, types and numbers of files that this server takes.
+         */
+        get: operations["query_upload_limits_queries_upload_limits_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1130,6 +1150,40 @@ export interface components {
             presignedUrl: string | null;
         };
         /**
+         * UploadLimitsView
+         * @description What uploads have to keep to on this server. A new job is checked by the same limits.
+         */
+        UploadLimitsView: {
+            /**
+             * Contenttypes
+             * @example [
+             *       "image/avif",
+             *       "image/gif",
+             *       "image/heic",
+             *       "image/heif",
+             *       "image/jpeg",
+             *       "image/png",
+             *       "image/tiff",
+             *       "image/webp"
+             *     ]
+             */
+            contentTypes: string[];
+            /** Maxjobphotos */
+            maxJobPhotos: number;
+            /** Maxphotobytes */
+            maxPhotoBytes: number;
+            /**
+             * Maxsingleputbytes
+             * @description Larger photos are sent in parts by strategy `s3-presigned`.
+             */
+            maxSinglePutBytes: number;
+            /**
+             * Tusabovebytes
+             * @description The panel sends larger photos by strategy `tus`; null: none.
+             */
+            tusAboveBytes: number | null;
+        };
+        /**
          * UserView
          * @description A user. `email` and `createdAt` are null for one whom another issuer vouches for.
          */
@@ -1204,6 +1258,7 @@ export type TagsBody = components['schemas']['TagsBody'];
 export type TagsView = components['schemas']['TagsView'];
 export type ThumbnailView = components['schemas']['ThumbnailView'];
 export type UploadItemView = components['schemas']['UploadItemView'];
+export type UploadLimitsView = components['schemas']['UploadLimitsView'];
 export type UserView = components['schemas']['UserView'];
 export type Variant = components['schemas']['Variant'];
 export type WantedPartBody = components['schemas']['WantedPartBody'];
@@ -2068,6 +2123,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobView"];
+                };
+            };
+            /** @description Any error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemView"];
+                };
+            };
+        };
+    };
+    query_upload_limits_queries_upload_limits_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadLimitsView"];
                 };
             };
             /** @description Any error */

@@ -7,10 +7,12 @@ import type {
   PartsView,
   PhotoStateView,
   UploadItemView,
+  UploadLimitsView,
   WantedPartBody,
 } from "./schema";
 
 export type { FileBody, JobView, NewJobView, PartsView, PhotoStateView, UploadItemView };
+export type { UploadLimitsView };
 
 export type JobStrategy = "s3-presigned" | "tus";
 
@@ -21,7 +23,7 @@ export interface ProgressReport {
   readonly bytesTotal: number;
 }
 
-/** Photos of a job, and reports of one post, at most. */
+/** Photos of a job, unless the gateway says another number, and reports of one post, at most. */
 export const MAX_JOB_PHOTOS = 1000;
 
 /** A key of one request and its repeats. Also without a secure context, unlike `randomUUID`. */
@@ -43,6 +45,8 @@ export interface UploadCalls {
     key: string,
     signal?: AbortSignal,
   ): Promise<NewJobView>;
+  /** What the gateway takes. */
+  limits(signal?: AbortSignal): Promise<UploadLimitsView>;
   getJob(jobId: string, signal?: AbortSignal): Promise<JobView>;
   cancelJob(jobId: string, key: string, signal?: AbortSignal): Promise<JobView>;
   /** Without `parts` URLs for all parts that the store lacks; with an empty list none. */
@@ -74,6 +78,7 @@ export function uploadCalls(api: Api): UploadCalls {
           ...given(signal),
         }),
       ),
+    limits: (signal) => answerOf(api.GET("/queries/upload-limits", { ...given(signal) })),
     getJob: (jobId, signal) =>
       answerOf(
         api.GET("/queries/upload-jobs/{jobId}", { params: { path: { jobId } }, ...given(signal) }),

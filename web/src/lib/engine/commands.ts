@@ -6,7 +6,7 @@ import { type UploadCalls, newKey } from "@/lib/api/upload";
 import type { EngineCore } from "./core";
 import { decide, failureOf } from "./decisions";
 import { strategyFrom } from "./jobs";
-import { strategyOf } from "./precheck";
+import { strategyWithoutTus } from "./precheck";
 import { Limiter } from "./limiter";
 
 export interface CommandsDeps {
@@ -167,7 +167,8 @@ export class Commands {
     if (item === undefined || work === undefined) return;
     work.ticket = null;
     work.tusUrl = null;
-    const strategy = item.strategy === "tus" ? item.strategy : strategyOf(item.size, Infinity);
+    const strategy =
+      item.strategy === "tus" ? "tus" : strategyWithoutTus(item.size, core.state.limits);
     core.dispatch({ type: "unassigned", id, strategy });
     this.goOn(id);
   }

@@ -144,6 +144,10 @@ export class EngineCore {
 
   private announce(before: UploadState, events: readonly UploadEvent[]): void {
     const ids = new Set(events.flatMap(idsOf));
+    // A new place of one item may give others another rank.
+    if (events.some(({ type }) => type === "moved")) {
+      for (const [id, item] of this.current.items) if (before.items.get(id) !== item) ids.add(id);
+    }
     for (const id of ids) this.index(before.items.get(id), this.current.items.get(id));
     const isQuiet = events.every((event) => QUIET.has(event.type));
     const change = { before, after: this.current, ids, isQuiet };

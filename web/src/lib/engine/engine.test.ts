@@ -6,6 +6,7 @@ import { NetworkError } from "@/lib/api/errors";
 import { SessionEnded } from "@/lib/api/session";
 import { StoreError } from "@/lib/s3/put";
 import type { BatchEnd } from "@/stores/uploadTypes";
+import { UNKNOWN_LIMITS } from "./limits";
 
 const started: Bench[] = [];
 
@@ -70,8 +71,28 @@ describe("a batch", () => {
     expect(gateway.mostPuts).toBeLessThanOrEqual(100);
   });
 
+  test("limits of the operator count for what is added after them", async () => {
+    const { engine, add, until, item, gateway } = start();
+    add(fileOf("early.png", 30, { type: "image/png" }));
+    engine.setLimits({
+      maxPhotoBytes: 25,
+      maxJobPhotos: 2,
+      contentTypes: new Set(["image/jpeg"]),
+      maxSinglePutBytes: 20,
+      tusAboveBytes: Infinity,
+    });
+    add(fileOf("a.jpg"), fileOf("b.jpg"), fileOf("c.jpg"), fileOf("large.jpg", 26));
+    add(fileOf("late.png", 9, { type: "image/png" }));
+    await until("completed", "rejected");
+    expect(item("early.png").phase).toBe("completed");
+    expect(item("large.jpg").failure?.reason).toBe("BAD_PHOTO_SIZE");
+    expect(item("late.png").failure?.reason).toBe("UNSUPPORTED_CONTENT_TYPE");
+    expect([...gateway.jobs.values()].map((ids) => ids.length)).toEqual([1, 2, 1]);
+  });
+
   test("files that are refused do not hold up the others", async () => {
-    const { engine, add, until, item, gateway } = start({ maxPhotoBytes: 1000 });
+    const { engine, add, until, item, gateway } = start();
+    engine.setLimits({ ...UNKNOWN_LIMITS, maxPhotoBytes: 1000 });
     const ends: BatchEnd[] = [];
     engine.onBatchEnd((end) => ends.push(end));
     add(
@@ -198,7 +219,8 @@ describe("failures of one upload", () => {
   });
 
   test("without keys on services tus is replaced by signed URLs", async () => {
-    const { gateway, add, until, item } = start({ tusAboveBytes: 50 });
+    const { engine, gateway, add, until, item } = start();
+    engine.setLimits({ ...UNKNOWN_LIMITS, maxSinglePutBytes: 20, tusAboveBytes: 50 });
     gateway.fail("createJob", problem(422, "BAD_STRATEGY", {}, ["strategy"]));
     add(fileOf("b.jpg", 95));
     await until("completed");

@@ -12,7 +12,7 @@ import { createPartPool } from "@/lib/s3/partPool";
 import type { put } from "@/lib/s3/put";
 import type { LiveListener, LiveUpdates } from "@/lib/websocket/types";
 import { createUploadStore } from "@/stores/uploadStore";
-import type { BatchEnd, UploadActions, UploadState } from "@/stores/uploadTypes";
+import type { BatchEnd, UploadActions, UploadLimits, UploadState } from "@/stores/uploadTypes";
 import { createActions } from "./actions";
 import { Batches } from "./batches";
 import type { Frames } from "./batcher";
@@ -40,10 +40,6 @@ export interface UploadEngineDeps {
   readonly live?: (listener: LiveListener) => LiveUpdates;
   /** Whose uploads are resumed: the user's id. */
   readonly owner?: string;
-  /** Files above this many bytes go by tus; none by default. */
-  readonly tusAboveBytes?: number;
-  /** What the gateway takes, as far as it is known. It has the last word on larger files. */
-  readonly maxPhotoBytes?: number;
   /** Parts of a file at once. */
   readonly partsPerFile?: number;
   /** Null: nothing is resumed after a reload. */
@@ -66,6 +62,8 @@ export interface UploadEngine extends UploadActions {
   readonly listener: LiveListener;
   /** Returns how to hear no more. */
   onBatchEnd(listener: (end: BatchEnd) => void): () => void;
+  /** Of files that are added from now on. Without it the gateway refuses what it does not take. */
+  setLimits(limits: UploadLimits): void;
   /** Fetch the picture of an item that is shown and completed; it appears in its item. */
   requestThumbnail(id: string): void;
   /** Take over what a former page left, and begin. Never rejects. */
@@ -98,6 +96,9 @@ export function createUploadEngine(deps: UploadEngineDeps): UploadEngine {
   const gate = new LoginGate(session, () => {
     queue.wake();
   });
+  const setLimits = (limits: UploadLimits) => {
+    core.dispatch({ type: "limits", limits });
+  };
   const onNetworkError = () => {
     connectivity.suspect();
   };
@@ -106,7 +107,7 @@ export function createUploadEngine(deps: UploadEngineDeps): UploadEngine {
   };
   const failing = { onNetworkError, onSessionEnded };
   const commands = new Commands({ core, calls, ...failing, ...repeat });
-  const intake = new Intake(core, deps);
+  const intake = new Intake(core);
   const jobs = new JobCreator({
     core,
     calls,
@@ -115,8 +116,8 @@ export function createUploadEngine(deps: UploadEngineDeps): UploadEngine {
     onUnwanted: (photoId) => {
       commands.cancelPhoto(photoId);
     },
-    onLimit: (maxBytes) => {
-      intake.maxBytes = maxBytes;
+    onLimit: (maxPhotoBytes) => {
+      setLimits({ ...core.state.limits, maxPhotoBytes });
     },
   });
   const sender = new Sender({
@@ -165,6 +166,7 @@ export function createUploadEngine(deps: UploadEngineDeps): UploadEngine {
     store: core.store,
     listener: reconciler.listener,
     onBatchEnd: (listener) => batches.onEnd(listener),
+    setLimits,
     requestThumbnail: (id) => {
       thumbnails.request(id);
     },

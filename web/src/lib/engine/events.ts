@@ -3,6 +3,7 @@ import type {
   LiveTransport,
   UploadFailure,
   UploadItem,
+  UploadLimits,
   UploadPhase,
   UploadStrategy,
 } from "@/stores/uploadTypes";
@@ -40,6 +41,7 @@ export type UploadEvent =
   | { readonly type: "pictured"; readonly id: string; readonly url: string | null }
   | { readonly type: "queue"; readonly isPaused: boolean }
   | { readonly type: "concurrency"; readonly uploads: number }
+  | { readonly type: "limits"; readonly limits: UploadLimits }
   | { readonly type: "network"; readonly isOnline: boolean }
   | { readonly type: "transport"; readonly live: LiveTransport };
 

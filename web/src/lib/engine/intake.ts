@@ -5,28 +5,14 @@ import type { FileSource, UploadItem, UploadPhase } from "@/stores/uploadTypes";
 import type { EngineCore, Work } from "./core";
 import { refusalOf, strategyOf, typeOf } from "./precheck";
 
-export interface IntakeOptions {
-  readonly tusAboveBytes?: number;
-  readonly maxPhotoBytes?: number;
-}
-
 /** Phases of items whose file is not there, or not any more: the same one may come again. */
 const REPEATABLE: ReadonlySet<UploadPhase> = new Set(["failed", "cancelled"]);
 
 export class Intake {
-  /** Larger files are refused at once; learnt from the gateway. */
-  maxBytes: number;
-  private readonly tusAboveBytes: number;
-
   constructor(
     private readonly core: EngineCore,
-    options: IntakeOptions = {},
     private readonly now: () => number = Date.now,
-  ) {
-    // Without the setting the gateway says what is too large, before a byte is sent.
-    this.maxBytes = options.maxPhotoBytes ?? Infinity;
-    this.tusAboveBytes = options.tusAboveBytes ?? Infinity;
-  }
+  ) {}
 
   /** One batch. Files that an item of before a reload waits for go to that item instead. */
   add(sources: readonly FileSource[]): void {
@@ -94,11 +80,9 @@ export class Intake {
   private append(sources: readonly FileSource[], batchId: string): void {
     if (sources.length === 0) return;
     const keys = this.keys();
-    const addedAt = this.now();
-    // A thousandth apart, so that a reload keeps their order.
-    const items = sources.map((source, index) =>
-      this.itemOf(source, batchId, keys, addedAt + index / 1000),
-    );
+    const last = this.core.item(this.core.state.order.at(-1) ?? "")?.rank ?? 0;
+    const rank = Math.max(this.now(), last + 1);
+    const items = sources.map((source, index) => this.itemOf(source, batchId, keys, rank + index));
     this.core.dispatch({ type: "added", items });
     this.core.show();
   }
@@ -112,14 +96,10 @@ export class Intake {
     return keys;
   }
 
-  private itemOf(
-    source: FileSource,
-    batchId: string,
-    keys: Set<string>,
-    addedAt: number,
-  ): UploadItem {
+  private itemOf(source: FileSource, batchId: string, keys: Set<string>, rank: number): UploadItem {
     const { file } = source;
-    const failure = refusalOf(source, this.maxBytes);
+    const { limits } = this.core.state;
+    const failure = refusalOf(source, limits);
     const key = duplicateKeyOf(source);
     const isDuplicate = failure === null && keys.has(key);
     const item: UploadItem = {
@@ -127,10 +107,10 @@ export class Intake {
       batchId,
       name: file.name,
       size: file.size,
-      type: typeOf(file) ?? file.type,
-      addedAt,
+      type: typeOf(file, limits.contentTypes) ?? file.type,
+      rank,
       phase: "waiting",
-      strategy: strategyOf(file.size, this.tusAboveBytes),
+      strategy: strategyOf(file.size, limits),
       bytesSent: 0,
       jobId: null,
       photoId: null,

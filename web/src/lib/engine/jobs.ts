@@ -14,7 +14,7 @@ import { type Backoff, delayOf } from "./backoff";
 import type { EngineCore } from "./core";
 import { failureOf } from "./decisions";
 import { type UploadEvent, WITHOUT_JOB } from "./events";
-import { limitOf, sentName, strategyOf } from "./precheck";
+import { limitOf, sentName, strategyWithoutTus } from "./precheck";
 import { type JobPlan, planJobs } from "./scheduler";
 
 export interface JobCreatorDeps {
@@ -182,7 +182,7 @@ export class JobCreator {
     core.dispatch(
       ...unit.ids.flatMap((id): UploadEvent[] => {
         const size = core.item(id)?.size ?? 0;
-        return [{ type: "unassigned", id, strategy: strategyOf(size, Infinity) }];
+        return [{ type: "unassigned", id, strategy: strategyWithoutTus(size, core.state.limits) }];
       }),
     );
   }

@@ -1,17 +1,7 @@
 /** What can be said of a file before anything is sent: its type, its size, whether it is there. */
-import type { FileSource, UploadFailure, UploadStrategy } from "@/stores/uploadTypes";
+import type { FileSource, UploadFailure, UploadLimits, UploadStrategy } from "@/stores/uploadTypes";
 
-/** As docs/photos.md has them: types that the gateway takes, and names that mean the same. */
-const TYPES: ReadonlySet<string> = new Set([
-  "image/jpeg",
-  "image/png",
-  "image/webp",
-  "image/gif",
-  "image/heic",
-  "image/heif",
-  "image/avif",
-  "image/tiff",
-]);
+/** Names of types that mean the same, as docs/photos.md has them. */
 const ALIASES: Readonly<Record<string, string>> = {
   "image/jpg": "image/jpeg",
   "image/pjpeg": "image/jpeg",
@@ -33,34 +23,44 @@ const BY_EXTENSION: Readonly<Record<string, string>> = {
 };
 const UNKNOWN_TYPES: ReadonlySet<string> = new Set(["", "application/octet-stream"]);
 
-/** For `accept` of file inputs. */
-export const ACCEPTED = [...TYPES, ...Object.keys(BY_EXTENSION).map((each) => `.${each}`)].join();
-
-/** Larger ones are sent in parts: the gateway decides, and this is how it does. */
-export const MAX_SINGLE_BYTES = 5 * 1024 * 1024;
-
-/** The type to declare; null if it is not accepted. */
-export function typeOf(file: Pick<File, "name" | "type">): string | null {
-  const declared = file.type.toLowerCase().split(";", 1)[0]?.trim() ?? "";
-  if (UNKNOWN_TYPES.has(declared)) {
-    const extension = /\.([A-Za-z0-9]+)$/.exec(file.name)?.[1]?.toLowerCase() ?? "";
-    return BY_EXTENSION[extension] ?? null;
-  }
-  const type = ALIASES[declared] ?? declared;
-  return TYPES.has(type) ? type : null;
+/** Such as `.jpg`, of types that are taken: systems do not know HEIC and AVIF by their types. */
+export function extensionsOf(types: ReadonlySet<string>): readonly string[] {
+  const known = Object.entries(BY_EXTENSION).filter(([, type]) => types.has(type));
+  return known.map(([extension]) => `.${extension}`);
 }
 
-/** @param maxBytes - as far as it is known. */
-export function refusalOf({ file }: FileSource, maxBytes: number): UploadFailure | null {
-  if (typeOf(file) === null) return failure("UNSUPPORTED_CONTENT_TYPE");
+/** For `accept` of file inputs. */
+export function acceptOf(types: ReadonlySet<string>): string {
+  return [...types, ...extensionsOf(types)].join();
+}
+
+/** The type to declare; null if it is not known, or not among those that are taken. */
+export function typeOf(
+  file: Pick<File, "name" | "type">,
+  types: ReadonlySet<string>,
+): string | null {
+  const declared = file.type.toLowerCase().split(";", 1)[0]?.trim() ?? "";
+  const extension = /\.([A-Za-z0-9]+)$/.exec(file.name)?.[1]?.toLowerCase() ?? "";
+  const type = UNKNOWN_TYPES.has(declared)
+    ? BY_EXTENSION[extension]
+    : (ALIASES[declared] ?? declared);
+  return type !== undefined && types.has(type) ? type : null;
+}
+
+export function refusalOf({ file }: FileSource, limits: UploadLimits): UploadFailure | null {
+  if (typeOf(file, limits.contentTypes) === null) return failure("UNSUPPORTED_CONTENT_TYPE");
   if (file.size === 0) return failure("EMPTY_FILE");
-  if (file.size > maxBytes) return failure("BAD_PHOTO_SIZE");
+  if (file.size > limits.maxPhotoBytes) return failure("BAD_PHOTO_SIZE");
   return null;
 }
 
-export function strategyOf(size: number, tusAboveBytes: number): UploadStrategy {
-  if (size > tusAboveBytes) return "tus";
-  return size > MAX_SINGLE_BYTES ? "multipart" : "single";
+export function strategyOf(size: number, limits: UploadLimits): UploadStrategy {
+  return size > limits.tusAboveBytes ? "tus" : strategyWithoutTus(size, limits);
+}
+
+/** How it is sent in place of tus: the gateway decides, and this is how it does. */
+export function strategyWithoutTus(size: number, limits: UploadLimits): UploadStrategy {
+  return size > limits.maxSinglePutBytes ? "multipart" : "single";
 }
 
 /** A name as the gateway wants it, as far as that changes no meaning. */

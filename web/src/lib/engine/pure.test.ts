@@ -8,7 +8,16 @@ import { itemOf } from "../../../tests/items";
 import { delayOf, jittered } from "./backoff";
 import { createBatcher } from "./batcher";
 import { type Decision, canRetry, decide } from "./decisions";
-import { limitOf, refusalOf, sentName, strategyOf, typeOf } from "./precheck";
+import { UNKNOWN_LIMITS } from "./limits";
+import {
+  acceptOf,
+  limitOf,
+  refusalOf,
+  sentName,
+  strategyOf,
+  strategyWithoutTus,
+  typeOf,
+} from "./precheck";
 import { INITIAL_STATE, reduceAll } from "./reducer";
 import { nextUploads, planJobs } from "./scheduler";
 import { nextSpeed, secondsLeft, startSpeed } from "./speed";
@@ -215,11 +224,12 @@ describe("precheck", () => {
     ["a", "", null],
     ["a.jpg.exe", "", null],
   ])("%s of %s is %s", (name, type, expected) => {
-    expect(typeOf(file(name, type))).toBe(expected);
+    expect(typeOf(file(name, type), UNKNOWN_LIMITS.contentTypes)).toBe(expected);
   });
 
   test("empty, too large and foreign files are refused", () => {
-    const reasonOf = (each: File) => refusalOf({ file: each }, 10)?.reason ?? null;
+    const limits = { ...UNKNOWN_LIMITS, maxPhotoBytes: 10 };
+    const reasonOf = (each: File) => refusalOf({ file: each }, limits)?.reason ?? null;
     expect(reasonOf(file("a.jpg", "image/jpeg", 0))).toBe("EMPTY_FILE");
     expect(reasonOf(file("a.jpg", "image/jpeg", 11))).toBe("BAD_PHOTO_SIZE");
     expect(reasonOf(file("a.jpg", "image/jpeg", 10))).toBeNull();
@@ -227,9 +237,20 @@ describe("precheck", () => {
   });
 
   test("the size decides how it is sent", () => {
-    expect(strategyOf(5 * 1024 * 1024, Infinity)).toBe("single");
-    expect(strategyOf(5 * 1024 * 1024 + 1, Infinity)).toBe("multipart");
-    expect(strategyOf(11, 10)).toBe("tus");
+    const limits = { ...UNKNOWN_LIMITS, maxSinglePutBytes: 10, tusAboveBytes: 20 };
+    const sizes = [10, 11, 20, 21];
+    expect(sizes.map((size) => strategyOf(size, limits))).toEqual([
+      "single",
+      "multipart",
+      "multipart",
+      "tus",
+    ]);
+    expect(strategyWithoutTus(21, limits)).toBe("multipart");
+  });
+
+  test("dialogs offer the types that are taken, by their extensions too", () => {
+    const types = new Set(["image/png", "image/tiff"]);
+    expect(acceptOf(types)).toBe("image/png,image/tiff,.png,.tif,.tiff");
   });
 
   test("names and limits", () => {

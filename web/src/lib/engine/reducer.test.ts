@@ -72,6 +72,36 @@ describe("reduceAll", () => {
     );
   });
 
+  test("ranks are in the order of the queue, however often it is changed by hand", () => {
+    const items = IDS.map((each, index) => itemOf(each, { rank: 1e12 + index }));
+    const moves = fc.array(fc.tuple(id, fc.option(id)), { maxLength: 200 });
+    fc.assert(
+      fc.property(moves, (all) => {
+        let state = reduce(INITIAL_STATE, { type: "added", items });
+        for (const [each, beforeId] of all) {
+          state = reduce(state, { type: "moved", id: each, beforeId });
+          const ranks = state.order.map((one) => state.items.get(one)?.rank ?? Number.NaN);
+          expect(ranks.every((rank, index) => index === 0 || rank > (ranks[index - 1] ?? 0))).toBe(
+            true,
+          );
+        }
+      }),
+    );
+  });
+
+  test("a rank between two neighbours is always found", () => {
+    const items = IDS.map((each, index) => itemOf(each, { rank: 1e12 + index }));
+    let state = reduce(INITIAL_STATE, { type: "added", items });
+    // Each time between the first two: the room between their ranks is halved.
+    for (let times = 0; times < 100; times += 1) {
+      const [, second, third] = state.order;
+      if (second === undefined || third === undefined) throw new Error("There are five.");
+      state = reduce(state, { type: "moved", id: third, beforeId: second });
+      const sorted = [...state.items.values()].toSorted((one, other) => one.rank - other.rank);
+      expect(sorted.map((item) => item.id)).toEqual(state.order);
+    }
+  });
+
   test("items that no event names keep their identity", () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 20 }), event, (events, last) => {

@@ -1,6 +1,7 @@
 /** The state of all uploads after an event. Pure: unchanged items keep their identity. */
 import type { UploadItem, UploadState } from "@/stores/uploadTypes";
 import { TRANSITIONS, type UploadEvent } from "./events";
+import { UNKNOWN_LIMITS } from "./limits";
 import { EMPTY_SUMS, type MutableSums, count } from "./summary";
 
 export const MAX_CONCURRENCY = 100;
@@ -13,6 +14,7 @@ export const INITIAL_STATE: UploadState = {
   concurrency: MAX_CONCURRENCY,
   isOnline: true,
   live: "connecting",
+  limits: UNKNOWN_LIMITS,
 };
 
 export function reduce(state: UploadState, event: UploadEvent): UploadState {
@@ -137,6 +139,9 @@ function apply(draft: Draft, event: UploadEvent): void {
         concurrency: Math.min(MAX_CONCURRENCY, Math.max(1, Math.floor(event.uploads))),
       });
       return;
+    case "limits":
+      draft.change({ limits: event.limits });
+      return;
     case "network":
       draft.change({ isOnline: event.isOnline });
       return;
@@ -165,7 +170,25 @@ function move(draft: Draft, id: string, beforeId: string | null): void {
   const at = beforeId === null ? rest.length : rest.indexOf(beforeId);
   if (at < 0) return;
   const order = rest.toSpliced(at, 0, id);
-  if (order.some((each, index) => each !== draft.order[index])) draft.change({ order });
+  if (!order.some((each, index) => each !== draft.order[index])) return;
+  draft.change({ order });
+  rank(draft, order, at);
+}
+
+/** Give the item at this place a rank between its neighbours; all of them, if there is no room. */
+function rank(draft: Draft, order: readonly string[], at: number): void {
+  const rankAt = (index: number) => draft.items.get(order[index] ?? "")?.rank;
+  const [before, after] = [rankAt(at - 1), rankAt(at + 1)];
+  const [low, high] = [before ?? (after ?? 0) - 2, after ?? (before ?? 0) + 2];
+  const between = (low + high) / 2;
+  if (low < between && between < high) {
+    draft.patch(order[at] ?? "", { rank: between });
+    return;
+  }
+  const first = Math.min(...order.map((_, index) => rankAt(index) ?? 0));
+  order.forEach((id, index) => {
+    draft.patch(id, { rank: first + index });
+  });
 }
 
 function enter(draft: Draft, event: Extract<UploadEvent, { readonly type: "entered" }>): void {

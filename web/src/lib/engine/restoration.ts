@@ -113,7 +113,7 @@ function itemOf({ record, file }: Restored): UploadItem {
     name: record.name,
     size: record.size,
     type: record.type,
-    addedAt: record.addedAt,
+    rank: record.rank,
     phase: phaseOf(record, file !== null),
     strategy: record.strategy,
     bytesSent: record.hasArrived ? record.size : 0,

@@ -1,6 +1,5 @@
 /** Which upload is next, and which files make a job. Pure. */
 import type { UploadItem, UploadState } from "@/stores/uploadTypes";
-import { MAX_JOB_PHOTOS } from "@/lib/api/upload";
 
 /** Ids of those to start now, in the order of the queue, as many as there are free slots. */
 export function nextUploads(
@@ -20,7 +19,7 @@ export function nextUploads(
   return next;
 }
 
-/** Ids of the files of one job: of one batch, sent in one way, 1,000 of them at most. */
+/** Ids of the files of one job: of one batch, sent in one way, no more than a job may have. */
 export type JobPlan = readonly string[];
 
 /** Jobs for all items that need one, by the order of the queue. */
@@ -28,6 +27,7 @@ export function planJobs(
   state: UploadState,
   needsJob: (item: UploadItem) => boolean,
 ): readonly JobPlan[] {
+  const most = state.limits.maxJobPhotos;
   const groups = new Map<string, string[]>();
   for (const id of state.order) {
     const item = state.items.get(id);
@@ -39,8 +39,8 @@ export function planJobs(
   }
   return [...groups.values()].flatMap((group) => {
     const jobs = [];
-    for (let start = 0; start < group.length; start += MAX_JOB_PHOTOS) {
-      jobs.push(group.slice(start, start + MAX_JOB_PHOTOS));
+    for (let start = 0; start < group.length; start += most) {
+      jobs.push(group.slice(start, start + most));
     }
     return jobs;
   });

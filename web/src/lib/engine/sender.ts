@@ -13,7 +13,7 @@ import { type Backoff, delayOf } from "./backoff";
 import type { EngineCore, Work } from "./core";
 import { type Decision, decide, failureOf } from "./decisions";
 import { Limiter } from "./limiter";
-import { strategyOf } from "./precheck";
+import { strategyWithoutTus } from "./precheck";
 
 export interface SenderDeps {
   readonly core: EngineCore;
@@ -168,7 +168,7 @@ export class Sender {
         onRetry(id);
         return;
       case "without-tus": {
-        const strategy = strategyOf(core.item(id)?.size ?? 0, Infinity);
+        const strategy = strategyWithoutTus(core.item(id)?.size ?? 0, core.state.limits);
         core.dispatch(
           { type: "entered", id, phase: "waiting", bytesSent: 0 },
           { type: "unassigned", id, strategy },

@@ -14,7 +14,7 @@ export interface UploadRecord {
   readonly type: string;
   readonly lastModified: number;
   readonly folder: string;
-  readonly addedAt: number;
+  readonly rank: number;
   readonly isPaused: boolean;
   readonly strategy: UploadStrategy;
   readonly jobId: string | null;
@@ -84,7 +84,7 @@ export function recordedState(
   item: UploadItem,
 ): Pick<
   UploadRecord,
-  "isPaused" | "strategy" | "jobId" | "photoId" | "attempt" | "hasArrived" | "addedAt"
+  "isPaused" | "strategy" | "jobId" | "photoId" | "attempt" | "hasArrived" | "rank"
 > {
   return {
     isPaused: item.phase === "paused",
@@ -93,6 +93,6 @@ export function recordedState(
     photoId: item.photoId,
     attempt: item.attempt,
     hasArrived: item.phase === "processing",
-    addedAt: item.addedAt,
+    rank: item.rank,
   };
 }

@@ -10,7 +10,7 @@ export interface Restored {
   readonly file: File | null;
 }
 
-/** Take over what no open page of this owner has, in the order in which it was added. */
+/** Take over what no open page of this owner has, in the order of its queue. */
 export async function adoptUploads(
   store: ResumeStore,
   tab: Tab,
@@ -21,7 +21,7 @@ export async function adoptUploads(
     const mine = all
       .filter((record) => record.owner === owner && !isOpen(record.tab))
       .map((record) => ({ ...record, tab: tab.id }))
-      .sort((one, other) => one.addedAt - other.addedAt);
+      .sort((one, other) => one.rank - other.rank);
     for (const record of mine) store.put(record);
     await store.settled();
     return mine;

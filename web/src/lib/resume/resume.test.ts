@@ -23,7 +23,7 @@ const recordOf = (id: string, changes: Partial<UploadRecord> = {}): UploadRecord
   type: "image/jpeg",
   lastModified: 1000,
   folder: "",
-  addedAt: 0,
+  rank: 0,
   isPaused: false,
   strategy: "single",
   jobId: "j",
@@ -135,10 +135,10 @@ describe("matching", () => {
 });
 
 describe("adoption", () => {
-  test("of closed pages of the same person only, oldest first", async () => {
+  test("of closed pages of the same person only, in the order of the queue", async () => {
     const store = openResumeStore(fresh());
-    store.put(recordOf("late", { addedAt: 2 }));
-    store.put(recordOf("early", { addedAt: 1 }));
+    store.put(recordOf("late", { rank: 2 }));
+    store.put(recordOf("early", { rank: 1 }));
     store.put(recordOf("bob", { owner: "bob" }));
     store.put(recordOf("open", { tab: "other" }));
     const adopted = await adoptUploads(store, await tabOf("two", new Set(["other"]))(), "ann");

@@ -113,6 +113,8 @@ class Gateway(Group):
     pressure_retry_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """`Retry-After` of such a refusal."""
     max_photo_bytes: Annotated[int, Field(ge=1, le=5 * 1024**4)] = MAX_PHOTO_BYTES
+    tus_above_bytes: Annotated[int, Field(ge=0, le=5 * 1024**4)] | None = None
+    """Size above which the panel sends a photo by tus; unset: it sends none so."""
     upload_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600
     """Life of the URLs to which photos are sent."""
     download_url_seconds: Annotated[int, Field(ge=60, le=MAX_DOWNLOAD_URL_SECONDS)] = 3600

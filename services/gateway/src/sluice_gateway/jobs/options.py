@@ -17,6 +17,7 @@ class PhotoOptions:
     upload_url_seconds, download_url_seconds: at most an hour, for which the object of a deleted
         photo is kept.
     tus_path: where uploads by tus begin; empty where there are none.
+    tus_above_bytes: above which the panel sends photos by tus; None: it sends none so.
     """
 
     jobs_per_minute: int = 10
@@ -25,6 +26,7 @@ class PhotoOptions:
     upload_url_seconds: int = MAX_DOWNLOAD_URL_SECONDS
     download_url_seconds: int = MAX_DOWNLOAD_URL_SECONDS
     tus_path: str = ""
+    tus_above_bytes: int | None = None
     answer_lifetime_seconds: float = 24 * 3600.0
     """How long an `Idempotency-Key` is known."""
     claim_seconds: float = 60.0

@@ -22,6 +22,7 @@ from sluice_gateway.jobs.renew import renew_upload
 from sluice_gateway.jobs.reprocess import reprocess_photo
 from sluice_gateway.jobs.retry import retry_photo
 from sluice_gateway.jobs.services import PhotoServices
+from sluice_gateway.jobs.upload_limits import get_upload_limits
 from sluice_gateway.jobs.views import (
     FinalizeBody,
     JobPageView,
@@ -32,6 +33,7 @@ from sluice_gateway.jobs.views import (
     PartsView,
     PhotoStateView,
     UploadItemView,
+    UploadLimitsView,
 )
 
 # The forms are documented here, and checked by the handlers, whose refusals have exact reasons.
@@ -192,5 +194,13 @@ def job_routes(services: PhotoServices, authentication: Authentication) -> APIRo
         """Return a job with the status and progress of its photos. Poll it with If-None-Match."""
         caller = await callers.reader(request)
         return await get_job(services, caller, request, check_job_id(job_id))
+
+    @router.get(
+        "/queries/upload-limits", response_model=UploadLimitsView, openapi_extra=NEEDS_TOKEN
+    )
+    async def query_upload_limits(request: Request) -> Response:
+        """Return sizes, types and numbers of files that this server takes."""
+        await callers.reader(request)
+        return get_upload_limits(services.options, request)
 
     return router

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sluice_core.photos.counts import JobStatus
 from sluice_core.photos.model import MAX_JOB_PHOTOS
-from sluice_core.photos.names import KNOWN_CONTENT_TYPES, MAX_FILENAME_BYTES
+from sluice_core.photos.names import CONTENT_TYPES, KNOWN_CONTENT_TYPES, MAX_FILENAME_BYTES
 from sluice_core.photos.states import PhotoStatus
 from sluice_core.photos.strategies import STRATEGY_NAMES
 from sluice_core.uploads.model import MAX_PARTS
@@ -199,3 +199,18 @@ class JobPageView(View):
     size: int
     has_more: bool
     next: Annotated[str | None, Field(description="`cursor` of the next page.")]
+
+
+class UploadLimitsView(View):
+    """What uploads have to keep to on this server. A new job is checked by the same limits."""
+
+    max_photo_bytes: int
+    max_job_photos: int
+    content_types: Annotated[list[str], Field(examples=[sorted(CONTENT_TYPES)])]
+    max_single_put_bytes: Annotated[
+        int, Field(description="Larger photos are sent in parts by strategy `s3-presigned`.")
+    ]
+    tus_above_bytes: Annotated[
+        int | None,
+        Field(description="The panel sends larger photos by strategy `tus`; null: none."),
+    ]
