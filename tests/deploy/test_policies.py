@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-
 from deploy.mutations import MUTATIONS, Mutation
+
 from tools.deploy_checks.manifests import Manifest
 from tools.deploy_checks.policies import POLICIES
 from tools.deploy_checks.rendering import OVERLAYS, read_rendered
