@@ -150,7 +150,7 @@ test-tls: $(VENV)/.dev ## Run the end-to-end tests on services with TLS alone
 check-images: $(VENV)/.dev ## Build every image, run and break compose.yaml, run the container suite, test on MySQL
 	$(BIN)/python -m tools.images check $(ARGS)
 
-check-deploy: $(VENV)/.dev ## Check deploy/k8s: rendered anew, policies, schemas (needs kustomize or kubectl)
+check-deploy: $(VENV)/.dev check-workflows ## Check deploy/k8s: rendered anew, policies, schemas (needs kustomize or kubectl)
 	$(BIN)/python -m tools.deploy_checks check
 
 deploy-render: $(VENV)/.dev ## Write deploy/k8s/rendered from the overlays; commit the result

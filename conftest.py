@@ -41,10 +41,10 @@ settings.load_profile("any machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `long` the tests for `make check` only, and the tests of unchanged tooling.
 
-    `long` are the tests marked `slow` or `measures`, the faults, the benchmark's tests, and the
-    end-to-end tests on services, which run on the embedded adapters as well. Slow end-to-end tests
-    that are no faults are left to the nightly run (`slow_fault`), because the embedded adapters
-    cover them; so are the tests of pages that are slow or measure, because of their duration.
+    `long` are the tests marked `slow` or `measures`, the faults, the benchmark's tests, those in
+    browsers, and the end-to-end tests on services, which run on the embedded adapters as well.
+    Slow end-to-end tests that are no faults are left to the nightly run (`slow_fault`), because the
+    embedded adapters cover them; so are slow and measuring tests in browsers, which take minutes.
     """
     unchanged = _unchanged({i.path for i in items if i.path.is_relative_to(_TOOLING_TESTS)})
     for item in items:
@@ -53,12 +53,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         measures = item.get_closest_marker("measures") is not None
         if slow and again and item.path.name not in _FAULTS_ON_SERVICES:
             item.add_marker(pytest.mark.slow_fault)
-        if item.path.is_relative_to(_TESTS / "browsers") and (slow or measures):
+        pages = item.path.is_relative_to(_TESTS / "browsers")
+        if pages and (slow or measures):
             item.add_marker(pytest.mark.slow_fault)
         fault = item.path.is_relative_to(_TESTS / "faults")
         if fault:
             item.add_marker(pytest.mark.fault)
-        if slow or measures or again or fault or item.path.is_relative_to(_ROOT / "bench"):
+        benchmark = item.path.is_relative_to(_ROOT / "bench")
+        if slow or measures or again or fault or pages or benchmark:
             item.add_marker(pytest.mark.long)
         if item.path in unchanged:
             item.add_marker(pytest.mark.unchanged)

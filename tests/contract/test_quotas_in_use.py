@@ -334,6 +334,7 @@ async def test_upload_older_than_the_quota_fails_at_its_commit(at: Place) -> Non
     assert error.retry_after_seconds is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("declared", [True, False])
 async def test_200_uploads_for_50_store_exactly_50(at: Place, declared: bool) -> None:
     await at.limit(max_bytes=50 * 70 + 69)

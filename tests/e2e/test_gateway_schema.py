@@ -54,6 +54,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
             yield Api(server, url, user.token)
 
 
+@pytest.mark.long
 async def test_api_keeps_its_document(api: Api, tmp_path: Path) -> None:
     """A small number of examples, the same in each run."""
     options = ("--generation-deterministic", "--max-examples", "3")
