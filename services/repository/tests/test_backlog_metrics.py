@@ -166,6 +166,31 @@ async def test_restored_older_schema_is_reported(tmp_path: Path) -> None:
         assert world.counted("sluice_catalogue_migrations_pending") == 0
 
 
+@pytest.mark.parametrize("broken", ["ledger", "queue", "catalogue"])
+async def test_gauges_of_other_backends_go_on_while_one_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Replicas are added by the depth of the queue, whatever else does not answer."""
+
+    async def away() -> None:
+        raise Unavailable("CATALOGUE_UNAVAILABLE", "It is away; try again.")
+
+    async with small_world(tmp_path) as world:
+        gauges = GaugeRefresher(world.deps)
+        await gauges.refresh()
+        await world.upload(CHUNKS)
+        set_revision(tmp_path, "0007")
+        method = {"ledger": "backlog", "queue": "depth", "catalogue": "missing_migrations"}[broken]
+        monkeypatch.setattr(getattr(world.deps, broken), method, away)
+        await gauges.refresh()
+        moved = {
+            "ledger": world.counted("sluice_open_uploads") > 0,
+            "queue": world.counted("sluice_queue_items") > 0,
+            "catalogue": world.counted("sluice_catalogue_migrations_pending") > 0,
+        }
+    assert {name for name, one in moved.items() if not one} == {broken}
+
+
 def set_revision(folder: Path, revision: str) -> None:
     (file,) = (path for path in folder.rglob("*") if path.suffix in {".db", ".sqlite"})
     with closing(sqlite3.connect(file)) as connection, connection:
