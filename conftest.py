@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from tools.backends import apicurio, s3_servers
 from tools.backends.errors import ServiceError
 from tools.backends.redis import find_server, version_of
-from tools.changed_tests import changed_files, default_base, imported_files
+from tools.changed_tests import changed_files, default_base, is_affected
 
 _VERSIONS = {
     "MySQL": ("mariadbd", "--version"),
@@ -26,9 +26,7 @@ _VERSIONS = {
 _ROOT = Path(__file__).parent
 _TESTS = _ROOT / "tests"
 _FAULTS_ON_SERVICES = ("test_crash_points.py", "test_server_killed.py")
-# Tests of the test tooling. They depend on what they import, and on paths that they may run.
 _TOOLING_TESTS = _TESTS / "tooling"
-_TOOLING = ("tools/", "conftest.py", "requirements/")
 
 # Added to Hypothesis's own CI profile, which is deterministic: no deadline per example, because on
 # a busy machine an example may exceed the default of 0.2 s.
@@ -67,14 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _unchanged(tests: set[Path]) -> set[Path]:
-    """Return the files of tests of which this branch changes nothing that they depend on."""
+    """Return the files of these tests of which this branch changes nothing that they depend on."""
     if not tests or not (_ROOT / ".git").exists():
         return set()
     names = changed_files(default_base())
-    if any(name.startswith(_TOOLING) for name in names):
-        return set()
-    changed = {_ROOT / name for name in names}
-    return {test for test in tests if not changed & imported_files(test, (_TESTS, _ROOT))}
+    return {test for test in tests if not is_affected(test, names)}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,12 +7,15 @@ import itertools
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Commits within this time before the newest one count as one submission.
 SUBMISSION_HOURS = 6
+# What every test of the test tooling depends on, or may run.
+_TOOLING = ("tools/", "requirements/", "pyproject.toml")
 
 
 def default_base() -> str:
@@ -41,32 +44,75 @@ def changed_files(base: str) -> list[str]:
     return [name for listing in listings for name in _git(*listing).splitlines()]
 
 
-def imported_files(file: Path, folders: Sequence[Path]) -> set[Path]:
-    """Return the file and all that it imports from these folders, directly or not."""
+def is_affected(test: Path, names: Collection[str], root: Path = ROOT) -> bool:
+    """Return whether one of these changed files is something that a test of tooling depends on.
+
+    That is what it imports, the conftest.py files above it and what they import, other files than
+    Python's beside what is imported, all tools, and the settings of pytest. A test that imports
+    any module of the product depends on all of it: it loads scripts, migrations and services by
+    name, which no import shows.
+    """
+    if any(name.startswith(_TOOLING) for name in names):
+        return True
+    changed = {root / name for name in names}
+    sources = tuple(sorted(root.glob("*/*/src")))
+    conftests = [folder / "conftest.py" for folder in test.parents if folder.is_relative_to(root)]
+    found = set(conftests)
+    for file in (test, *(one for one in conftests if one.exists())):
+        found |= imported_files(file, (root / "tests", root), sources)
+    if changed & found:
+        return True
+    folders = {file.parent for file in found} - set(root.joinpath("tests", "tooling").parents)
+    beside = (one for one in changed if one.suffix != ".py" or not one.exists())
+    if any(folders.intersection(one.parents) for one in beside):
+        return True
+    uses_product = any(_is_in(file, sources) for file in found)
+    return uses_product and any(_is_in(file, sources) for file in changed)
+
+
+def imported_files(
+    file: Path, folders: tuple[Path, ...], leaves: tuple[Path, ...] = ()
+) -> set[Path]:
+    """Return the file and all that it imports from these folders, directly or not.
+
+    Files in `leaves` are found as well, but what they import is not.
+    """
     found: set[Path] = set()
     left = {file}
     while left:
         found |= left
-        left = {one for each in left for one in _imports_of(each, folders)} - found
+        followed = (each for each in left if not _is_in(each, leaves))
+        left = {one for each in followed for one in _imports_of(each, folders + leaves)} - found
     return found
 
 
-def _imports_of(file: Path, folders: Sequence[Path]) -> Iterator[Path]:
+@cache
+def _imports_of(file: Path, folders: tuple[Path, ...]) -> frozenset[Path]:
+    """Return what a file imports itself; parsed once, since many tests import the same helpers."""
+    found: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            names, above = [alias.name for alias in node.names], 0
+        elif isinstance(node, ast.ImportFrom):
             # What is imported may itself be a module.
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            module = f"{node.module}." if node.module else ""
+            names = [*filter(None, [node.module]), *(f"{module}{one.name}" for one in node.names)]
+            above = node.level
         else:
             continue
-        for folder, name in itertools.product(folders, names):
+        bases = folders if above == 0 else (file.parents[above - 1],)
+        for folder, name in itertools.product(bases, names):
             parts = name.split(".")
             # A module runs the packages above it.
-            for end in range(1, len(parts) + 1):
+            for end in range(0 if above else 1, len(parts) + 1):
                 path = folder.joinpath(*parts[:end])
                 candidates = (path / "__init__.py", path.with_suffix(".py"))
-                yield from (one for one in candidates if one.exists())
+                found.update(one for one in candidates if one.exists())
+    return frozenset(found)
+
+
+def _is_in(file: Path, folders: tuple[Path, ...]) -> bool:
+    return any(file.is_relative_to(folder) for folder in folders)
 
 
 def changed_since(base: str, root: Path = ROOT) -> list[str]:

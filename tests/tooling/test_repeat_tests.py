@@ -11,7 +11,7 @@ import pytest
 
 from support.clone import ROOT
 from tools import repeat_tests
-from tools.changed_tests import changed_since, imported_files
+from tools.changed_tests import changed_since
 from tools.repeat_tests import busy_loops, spread
 
 FAILS_IN_ROUND_TWO = """
@@ -144,35 +144,3 @@ def test_changed_lines_select_their_tests(
     suite.write_text(BEFORE.replace(old, new))
     (tmp_path / "helper.py").write_text("A = 2\n")
     assert changed_since("HEAD", tmp_path) == [f"test_suite.py::{name}" for name in expected]
-
-
-@pytest.mark.parametrize(
-    ("statement", "expected"),
-    [
-        ("import one", {"one.py"}),
-        ("from one import two", {"one.py"}),
-        ("import group.inner.deep", {"group/__init__.py", "group/inner/deep.py", "one.py"}),
-        ("from group.inner import deep", {"group/__init__.py", "group/inner/deep.py", "one.py"}),
-        ("def late():\n    import circle", {"circle.py", "back.py"}),
-        ("import json", set()),
-        ("from . import sibling", set()),
-    ],
-)
-def test_imports_are_followed(statement: str, expected: set[str], tmp_path: Path) -> None:
-    files = {
-        "a/group/__init__.py": "",
-        "a/group/inner/deep.py": "from one import anything",
-        "a/unused.py": "",
-        "b/one.py": "",
-        "b/circle.py": "import back",
-        "b/back.py": "import circle",
-        "test.py": statement,
-    }
-    for name, source in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(source)
-    found = imported_files(tmp_path / "test.py", (tmp_path / "a", tmp_path / "b"))
-    assert found == {
-        tmp_path / "test.py",
-        *(one for name in expected for one in tmp_path.glob(f"?/{name}")),
-    }
