@@ -13,12 +13,15 @@ class UrlAudit:
     """Appends the entries of requests that run at the same time in one transaction.
 
     These requests change nothing else, so a transaction of its own for each would be a third of
-    their time. When a client goes away meanwhile, its entry and those beside it may be there twice.
+    their time. A transaction that has begun is finished even when the client goes away whose
+    request makes it: repeated for the others, it could append their entries twice.
     """
 
     def __init__(self, catalogue: GatewayCatalogue) -> None:
         self._catalogue = catalogue
-        self._batches: CallBatcher[AuditEntry, None] = CallBatcher(self._append, key=id)
+        self._batches: CallBatcher[AuditEntry, None] = CallBatcher(
+            self._append, key=id, finish=True
+        )
 
     async def append(self, entry: AuditEntry) -> None:
         """Return when the entry is durable. Raise the errors of the catalogue."""
