@@ -108,6 +108,28 @@ async def test_signed_checksum_of_a_part_is_verified(
     assert list(await store.list_parts(ref, multipart_id)) == []
 
 
+def opens_without_checksum(request: Request) -> bool:
+    is_open = request.method == "POST" and request.target.endswith("?uploads")
+    return is_open and not has_header(request, b"x-amz-checksum-algorithm:")
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidRequest")])
+async def test_store_that_opens_no_multipart_without_a_checksum_is_usable(
+    open_store: Any, proxy: S3Proxy, ref: ObjectRef, status: int, code: str
+) -> None:
+    """What only the probe asks for must not end a process that never asks for it."""
+    refusal = answers(status, error_body(code))
+    proxy.inject(refusal, times=ALWAYS, when=opens_without_checksum)
+    store: ObjectStore = await open_store(endpoint_url=proxy.url)
+    await store.check(ref.bucket)
+    multipart_id = await store.open_multipart(ref, PHOTO, by_clients=True)
+    signed = await store.presign_part(ref, multipart_id, 1, 60, len(LAST))
+    assert await put(signed, LAST) == 200
+    parts = await store.list_parts(ref, multipart_id)
+    await store.complete_multipart(ref, multipart_id, parts, by_clients=True)
+    assert await read_object(store, ref) == LAST
+
+
 def has_condition(request: Request) -> bool:
     return has_header(request, b"if-none-match:")
 

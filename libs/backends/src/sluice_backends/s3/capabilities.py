@@ -185,20 +185,21 @@ class _Probe:
         return decode_crc32c(response.get("ChecksumCRC32C"))
 
     async def _lists_multiparts(self) -> bool:
-        opened = await self._calls.run("create_multipart_upload", **self._location)
+        try:
+            opened = await self._open(MultipartChecksum.NONE)
+        except _UNSUPPORTED:
+            return False
         try:
             listing = await self._calls.run(
                 "list_multipart_uploads",
                 Bucket=self._location["Bucket"],
                 Prefix=self._location["Key"],
             )
-            return any(
-                upload["UploadId"] == opened["UploadId"] for upload in listing.get("Uploads", ())
-            )
+            return any(upload["UploadId"] == opened for upload in listing.get("Uploads", ()))
         except _UNSUPPORTED:
             return False
         finally:
-            await self._abort(opened["UploadId"])
+            await self._abort(opened)
 
     async def _checks_parts(self, kind: MultipartChecksum) -> bool | None:
         """Return whether the store verifies parts of an object with a checksum of this kind.
@@ -223,7 +224,10 @@ class _Probe:
 
     async def _takes_parts(self, kind: MultipartChecksum, *, with_crc32c: bool) -> bool:
         """Return whether such a part becomes an object with a checksum of this kind."""
-        opened = await self._open(kind)
+        try:
+            opened = await self._open(kind)
+        except _UNSUPPORTED:
+            return False
         try:
             await self._complete(opened, with_crc32c=with_crc32c, listed=None)
         except _UNSUPPORTED:
