@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sluice_core.errors import Unavailable
+from sluice_core.ports.event_publisher import EventPublisher, EventRecord, event_refused
 from sluice_core.uploads.model import MIB
 from sluice_repository.metrics import RepositoryMetrics, SizeClass
 from sluice_repository.roles.gauges import GaugeRefresher
+from sluice_repository.roles.relay import Relay
 from support.roles import World, pieces, small_world
 
 CHUNKS = pieces(2_300, 500)
@@ -80,6 +84,44 @@ async def test_outbox_counts_for_the_oldest_event_age(world: World) -> None:
     with pytest.raises(Unavailable):
         await world.relay.relay_once()
     assert world.counted("sluice_events_oldest_age_seconds") == pytest.approx(40.0)
+
+
+class RefusingAll:
+    """A publisher that refuses every event while `refuses`, as Kafka does with large metadata."""
+
+    def __init__(self, inner: EventPublisher) -> None:
+        self._inner = inner
+        self.refuses = True
+
+    async def publish(self, events: Sequence[EventRecord]) -> None:
+        if self.refuses:
+            raise event_refused(events[0].event_id, events[0].key, "The event is too large.")
+        await self._inner.publish(events)
+
+
+@pytest.mark.parametrize("with_catalogue", [False, True])
+async def test_retry_of_a_withheld_event_is_no_backlog(
+    tmp_path: Path, with_catalogue: bool
+) -> None:
+    """Its node has an alert of its own, and is not what a broker or a relay is behind with."""
+    async with small_world(tmp_path, with_catalogue=with_catalogue) as world:
+        publisher = RefusingAll(world.publisher)
+        relay = Relay(replace(world.deps, publisher=publisher))
+        upload = await world.begin(CHUNKS)
+        for _ in range(3):
+            await relay.relay_once()
+            assert world.counted("sluice_events_withheld") == 1
+            world.clock.advance(61.0)  # it is due
+        assert world.counted("sluice_events_oldest_age_seconds") == 0
+        publisher.refuses = False
+        assert await relay.relay_once() == 1
+        # Later events of the node count again.
+        await world.deps.ledger.abort(upload.id)
+        world.publisher.away = 1
+        with pytest.raises(Unavailable):
+            await relay.relay_once()
+        world.clock.advance(30.0)
+        assert world.counted("sluice_events_oldest_age_seconds") == pytest.approx(30.0)
 
 
 async def test_relay_without_the_lease_reports_no_backlog(world: World) -> None:

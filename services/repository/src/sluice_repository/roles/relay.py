@@ -130,7 +130,9 @@ class Relay:
             metrics.events_withheld.set(sum(self._in_ledger.values()))
             return moved
         page = await catalogue.outbox_ready(batch)
-        self._note_oldest([*events, *(row.event for row in page.rows)])
+        self._note_oldest(
+            events, [row.event for row in page.rows if row.event.key not in page.withheld_keys]
+        )
         withheld = await catalogue.count_withheld()
         metrics.events_pending.set(len(events) + len(page.rows) + withheld)
         moved = await self._relay_ledger(events)
@@ -141,8 +143,11 @@ class Relay:
         )
         return moved
 
-    def _note_oldest(self, events: Sequence[LedgerEvent | EventRecord]) -> None:
-        self._oldest = min((event.occurred_at for event in events), default=None)
+    def _note_oldest(self, events: Sequence[LedgerEvent], rows: Sequence[EventRecord] = ()) -> None:
+        """Note the oldest event that is not withheld; pages hold withheld ones that are due."""
+        times = [event.occurred_at for event in events if event.node_id not in self._withheld]
+        times += [row.occurred_at for row in rows if row.key not in self._withheld]
+        self._oldest = min(times, default=None)
 
     def _oldest_age_seconds(self) -> float:
         """Return an age that grows between passes too: a relay that cannot read is behind."""
@@ -165,6 +170,7 @@ class Relay:
                     await self._deps.ledger.withhold_events(upload_id, _WITHHELD_SECONDS)
                     self._in_ledger[upload_id] = counts[upload_id]
                 else:
+                    self._withheld.pop(event.node_id, None)
                     await self._deps.ledger.events_published(upload_id, event.sequence)
             except NotFound:
                 _log.info("upload.purged", upload_id=upload_id)
