@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import pytest
+from redis import Redis
 from structlog.testing import capture_logs
 
 from sluice_backends.redis.checks import check_server
 from sluice_backends.redis.client.connection import RedisClients, open_redis
-from sluice_backends.redis.monitoring import RedisMonitor, open_redis_monitor
+from sluice_backends.redis.monitoring import (
+    CONFIG_INTERVAL_SECONDS,
+    RedisMonitor,
+    open_redis_monitor,
+)
 from sluice_backends.redis.nonce import get_or_create_nonce
 from sluice_backends.redis.options import RedisOptions
 from sluice_core.combinations import Durability
 from sluice_core.configuration import ConfigurationError
+from sluice_core.errors import Unavailable
 from support.redis_server import RedisServer, replicated, shared_cluster
 from support.waiting import until
 
@@ -188,19 +197,56 @@ async def test_monitor_reports_a_changed_durability_setting() -> None:
             assert not await _is_durable(monitor, clients, server)
 
 
-async def test_monitor_asks_for_forbidden_config_once() -> None:
+@pytest.mark.rule(6)
+async def test_monitor_keeps_what_it_found_while_config_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither before nor between its two questions is a failure a sign of durability."""
+    with RedisServer(*FSYNC) as server:
+        options = RedisOptions(server.url)
+        async with open_redis(options) as clients:
+            nonce = await get_or_create_nonce(clients)
+            monitor = RedisMonitor(clients, options, nonce, Durability.FSYNC)
+            await clients.execute_on_masters("CONFIG", "SET", "appendfsync", "everysec")
+            assert not await _is_durable(monitor, clients, server)
+            execute = clients.execute_on_masters
+
+            async def fails_at(setting: str, *command: str) -> Mapping[str, Any]:
+                if command == ("CONFIG", "GET", setting):
+                    raise Unavailable("REDIS_UNAVAILABLE", "It does not answer.")
+                return await execute(*command)
+
+            for setting in ("appendfsync", "no-appendfsync-on-rewrite"):
+                with monkeypatch.context() as patch:
+                    patch.setattr(clients, "execute_on_masters", partial(fails_at, setting))
+                    assert not await _is_durable(monitor, clients, server)
+            await execute("CONFIG", "SET", "appendfsync", "always")
+            assert await _is_durable(monitor, clients, server)
+
+
+async def test_monitor_seldom_asks_for_a_config_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with RedisServer(*FSYNC, "--rename-command", "CONFIG", "") as server:
         options = RedisOptions(server.url)
         async with open_redis(options) as clients:
             nonce = await get_or_create_nonce(clients)
             monitor = RedisMonitor(clients, options, nonce, Durability.FSYNC)
+            later = asyncio.get_running_loop().time() + CONFIG_INTERVAL_SECONDS + 60.0
             with server.client() as client:
-                counts = []
+                counts = [refusals(client)]
                 for _ in range(3):
-                    counts.append(client.info("errorstats")["errorstat_ERR"]["count"])
                     assert await _is_durable(monitor, clients, server)
-                counts.append(client.info("errorstats")["errorstat_ERR"]["count"])
-    assert counts[0] < counts[1] == counts[2] == counts[3]
+                    counts.append(refusals(client))
+                monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: later)
+                for _ in range(2):
+                    assert await _is_durable(monitor, clients, server)
+                    counts.append(refusals(client))
+    assert [count - counts[0] for count in counts] == [0, 1, 1, 1, 2, 2]
+
+
+def refusals(client: Redis) -> int:
+    return int(client.info("errorstats")["errorstat_ERR"]["count"])
 
 
 async def test_monitor_goes_on_for_a_user_without_config() -> None:

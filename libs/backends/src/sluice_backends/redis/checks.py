@@ -31,18 +31,11 @@ def durability_problems(
     return {address: _problems(info, durability, options) for address, info in infos.items()}
 
 
-async def fsync_problems(clients: RedisClients) -> Mapping[str, list[str]] | None:
-    """Return by server which settings do not sync every write; None where CONFIG does not exist.
-
-    Nothing is known of a server that does not answer, or that denies CONFIG to this user.
-    """
+async def fsync_problems(clients: RedisClients) -> dict[str, list[str]]:
+    """Return by server which settings do not sync every write. Raise as `RedisClients` does."""
     problems: dict[str, list[str]] = {}
     for name, required in _FSYNC_SETTINGS:
-        try:
-            values = await _configured(clients, name)
-        except SluiceError as error:
-            return {} if error.retryable else None
-        for address, value in values.items():
+        for address, value in (await _configured(clients, name)).items():
             if value != required:
                 problems.setdefault(address, []).append(_fsync_problem(name, value))
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -18,6 +19,9 @@ from sluice_core.combinations import Durability
 from sluice_core.errors import SluiceError
 
 INTERVAL_SECONDS: Final = 2.0
+CONFIG_INTERVAL_SECONDS: Final = 600.0
+"""Until a server without CONFIG is asked again: managed services have none, and another server may
+stand at the same address later."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +40,9 @@ class RedisMonitor:
         self._options = options
         self._durability = durability
         self._problems: Mapping[str, list[str]] = {}
-        self._shows_config = durability is Durability.FSYNC
+        self._fsync_problems: Mapping[str, list[str]] = {}
+        """What CONFIG showed when it last answered."""
+        self._ask_config_at = 0.0 if durability is Durability.FSYNC else math.inf
         self._high_fraction = options.memory_high_fraction
         self._nonce = nonce
         self._new_nonce: list[Callable[[str], None]] = []
@@ -105,12 +111,11 @@ class RedisMonitor:
     async def _update_durability(self, infos: Mapping[str, Info]) -> None:
         """Report servers that were changed after the start, or have lost their replicas."""
         problems = durability_problems(infos, self._durability, self._options)
-        if self._shows_config:
-            found = await fsync_problems(self._clients)
-            # A managed service without CONFIG is asked once.
-            self._shows_config = found is not None
-            for address, missing in (found or {}).items():
-                problems.setdefault(address, []).extend(missing)
+        await self._update_fsync_problems()
+        for address, missing in self._fsync_problems.items():
+            # A server that no longer answers INFO is none of the masters any more.
+            if address in problems:
+                problems[address].extend(missing)
         met = self._clients.metrics.durability_met
         for address in self._problems.keys() - problems.keys():
             met.remove(address)
@@ -119,6 +124,17 @@ class RedisMonitor:
             if missing and missing != self._problems.get(address):
                 _log.error("redis.durability_lost", server=address, problems=missing)
         self._problems = problems
+
+    async def _update_fsync_problems(self) -> None:
+        """Read when writes are synced. Without an answer, what was known of the servers stays."""
+        now = asyncio.get_running_loop().time()
+        if now < self._ask_config_at:
+            return
+        try:
+            self._fsync_problems = await fsync_problems(self._clients)
+        except SluiceError as error:
+            if not error.retryable:
+                self._ask_config_at = now + CONFIG_INTERVAL_SECONDS
 
     def _update_servers(self, infos: Mapping[str, Info]) -> None:
         run_ids = {address: info.get("run_id", "") for address, info in infos.items()}
