@@ -27,7 +27,11 @@ def defer_collections() -> None:
 
 
 def tune_collector() -> None:
-    """Freeze the imported objects and set the threshold. Call it after all imports.
+    """Freeze the imported objects and set the threshold. Call it after a service's own imports.
+
+    What a service imports later, by its settings, is not frozen: MySQL's driver, which it imports
+    when it opens the catalogue. The oldest generation holds it, and full collections, which are
+    few, go through it.
 
     Nearly all objects of a call are freed by reference counting. With the default threshold of 700
     a collection mostly traverses live calls: 5 to 8 % of the processor time with a hundred small
