@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
@@ -175,7 +176,7 @@ class PhotoUser:
     async def put(self, photo: SentPhoto, item: Any) -> None:
         """Send all bytes of a photo."""
         if item["multipart"] is None:
-            await self._put(item["presignedUrl"], item["headers"], photo.content)
+            await self._put(item["presignedUrl"], item["headers"], photo.content, is_whole=True)
             return
         path = f"/commands/upload/{photo.photo_id}/parts"
         parts = await self.ask("POST", path)
@@ -183,20 +184,27 @@ class PhotoUser:
         for part in parts["parts"]:
             begin = (part["partNumber"] - 1) * size
             headers = part.get("headers") or {}
-            await self._put(part["presignedUrl"], headers, photo.content[begin : begin + size])
+            content = photo.content[begin : begin + size]
+            await self._put(part["presignedUrl"], headers, content, is_whole=False)
 
-    async def _put(self, url: str, headers: Mapping[str, str], content: bytes) -> None:
+    async def _put(
+        self, url: str, headers: Mapping[str, str], content: bytes, *, is_whole: bool
+    ) -> None:
+        tries = Tries()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             what: object
             try:
                 async with (
                     asyncio.timeout(REQUEST_SECONDS),
-                    self._http.put(url, data=io.BytesIO(content), headers=headers) as answer,
+                    self._http.put(
+                        url, data=io.BytesIO(content), headers=headers, trace_request_ctx=tries
+                    ) as answer,
                 ):
                     what = (answer.status, await answer.text())
                     # 412: the store has the object, of a PUT whose answer was lost.
-                    if answer.status in (200, 412):
+                    is_repeat = tries.connections > 1
+                    if answer.status == 200 or (answer.status == 412 and is_whole and is_repeat):
                         return
                     assert answer.status >= 500, what
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
@@ -233,10 +241,30 @@ class PhotoUser:
         return {photo["photoId"]: photo["status"] for photo in photos}
 
 
+@dataclass(slots=True)
+class Tries:
+    """How many connections a request took: aiohttp repeats a broken PUT once, and does not tell."""
+
+    connections: int = 0
+
+
+async def _count_try(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    if isinstance(context.trace_request_ctx, Tries):
+        context.trace_request_ctx.connections += 1
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return a session in which each request has its own connection."""
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(_count_try)
+    connector = aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(connector=connector, trace_configs=[trace])
+
+
 @asynccontextmanager
 async def photo_user(gateways: Callable[[], Sequence[str]]) -> AsyncIterator[PhotoUser]:
     """Open a registered user. Each request has its own connection, as processes come and go."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
+    async with open_session() as http:
         user = PhotoUser(http, gateways)
         await user.register()
         yield user
