@@ -56,14 +56,14 @@ NO_LIMITS = PhotoOptions(jobs_per_minute=0, progress_per_second=0)
 
 
 class NamedTokens:
-    """Accepts `Bearer NAME` as this user, `NAME.read` without the right to write."""
+    """Accepts `Bearer NAME` as this user, with one right `NAME.read` or `NAME.write`."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
         name, _, scope = token.partition(".")
         if scheme != "Bearer" or not name.isalpha():
             raise Unauthenticated("BAD_TOKEN", "The token is not valid; log in.")
-        scopes = frozenset({Scope.PHOTOS_READ}) if scope == "read" else _PHOTOS
+        scopes = frozenset({Scope(f"photos:{scope}")}) if scope else _PHOTOS
         return Principal("rival" if name == "rival" else TENANT, name, scopes)
 
 

@@ -49,6 +49,13 @@ async def test_limits_need_a_token(photos: PhotoGateway) -> None:
     assert reason_of(await photos.http.get(PATH)) == (401, "BAD_TOKEN")
 
 
+@pytest.mark.parametrize("scope", ["read", "write"])
+async def test_one_scope_suffices(photos: PhotoGateway, scope: str) -> None:
+    """Who may only create jobs has to know by which limits they are refused."""
+    reply = await photos.http.get(PATH, headers={"authorization": f"Bearer ann.{scope}"})
+    assert reply.status_code == 200
+
+
 async def test_unchanged_limits_are_not_sent_again(photos: PhotoGateway) -> None:
     etag = (await photos.get(PATH)).headers["etag"]
     assert (await photos.get(PATH, if_none_match=etag)).status_code == 304

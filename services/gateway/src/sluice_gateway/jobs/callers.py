@@ -61,12 +61,18 @@ class Callers:
         """
         return await self._caller(connection, Scope.PHOTOS_READ)
 
+    async def either(self, connection: HTTPConnection) -> Caller:
+        """Return a caller with `photos:read` or `photos:write`; raises as `reader` does."""
+        return await self._caller(connection, Scope.PHOTOS_READ, Scope.PHOTOS_WRITE)
+
     async def writer(self, connection: HTTPConnection) -> Caller:
         """Return a caller with the scope `photos:write`; raises as `reader` does."""
         return await self._caller(connection, Scope.PHOTOS_WRITE)
 
-    async def _caller(self, connection: HTTPConnection, scope: Scope) -> Caller:
+    async def _caller(self, connection: HTTPConnection, scope: Scope, *others: Scope) -> Caller:
+        """Return a caller with one of these scopes; a refusal names the first."""
         principal = await self._authentication(connection)
-        require_scope(principal, scope)
+        if principal.scopes.isdisjoint(others):
+            require_scope(principal, scope)
         peer = "" if connection.client is None else connection.client.host[:MAX_PEER_CHARACTERS]
         return Caller(principal, request_id_of(connection.scope), peer)

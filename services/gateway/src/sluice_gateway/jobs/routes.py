@@ -200,7 +200,7 @@ def job_routes(services: PhotoServices, authentication: Authentication) -> APIRo
     )
     async def query_upload_limits(request: Request) -> Response:
         """Return sizes, types and numbers of files that this server takes."""
-        await callers.reader(request)
+        await callers.either(request)  # those who upload need them, those who look may
         return get_upload_limits(services.options, request)
 
     return router
