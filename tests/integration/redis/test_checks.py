@@ -198,7 +198,7 @@ async def test_monitor_reports_a_changed_durability_setting() -> None:
 
 
 @pytest.mark.rule(6)
-async def test_monitor_keeps_what_it_found_while_config_does_not_answer(
+async def test_monitor_keeps_what_config_showed_without_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither before nor between its two questions is a failure a sign of durability."""

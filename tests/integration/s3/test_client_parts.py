@@ -115,7 +115,7 @@ def opens_without_checksum(request: Request) -> bool:
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidRequest")])
-async def test_store_that_opens_no_multipart_without_a_checksum_is_usable(
+async def test_store_that_opens_no_bare_multipart_is_usable(
     open_store: Any, proxy: S3Proxy, ref: ObjectRef, status: int, code: str
 ) -> None:
     """What only the probe asks for must not end a process that never asks for it."""
