@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -51,7 +52,7 @@ async def put(store: Store, *statuses: int, is_whole: bool = True) -> None:
     async with open_session() as http:
         user = PhotoUser(http, lambda: [store.url])
         if is_whole:
-            item = {"multipart": None, "presignedUrl": store.url, "headers": {}}
+            item: dict[str, Any] = {"multipart": None, "presignedUrl": store.url, "headers": {}}
             await user.put(SentPhoto("photo_1", "job_1", CONTENT), item)
         else:
             await user._put(store.url, {}, CONTENT, is_whole=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Route, WebSocketRoute
 
 from sluice_gateway.auth.well_known import well_known_routes
@@ -24,7 +25,7 @@ HTML = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 SCRIPT = "console.info('a script that is long enough to be compressed');\n" * 40
 PAGE = "<!doctype html><title>Sluice</title>" + "<p>text</p>" * 100
 # They share a gateway, which none of them changes.
-READS_ONLY = pytest.mark.asyncio(loop_scope="module")
+SHARES_GATEWAY = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ async def panel(
         ("/manifest.webmanifest", "application/manifest+json", "{}"),
     ],
 )
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_files_are_served_without_a_token(
     panel: Gateway, path: str, media_type: str, content: str
 ) -> None:
@@ -90,7 +91,7 @@ async def test_server_with_keys_serves_pages_to_strangers(
 
 
 @pytest.mark.parametrize("path", ["/", "/assets/index.js", "/photos"])
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_panel_checks_host_and_origin(panel: Gateway, path: str) -> None:
     reply = await panel.get(path, host="evil.example", **HTML)
     assert (reply.status, reply.reason) == (403, "HOST_NOT_ALLOWED")
@@ -114,7 +115,7 @@ async def test_panel_checks_host_and_origin(panel: Gateway, path: str) -> None:
         ("", False),
     ],
 )
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_coding_is_negotiated(panel: Gateway, accepted: str, is_compressed: bool) -> None:
     reply = await panel.get("/assets/index.js", **{"accept-encoding": accepted})
     assert (reply.headers.get("content-encoding") == "gzip") is is_compressed
@@ -123,13 +124,13 @@ async def test_coding_is_negotiated(panel: Gateway, accepted: str, is_compressed
     assert int(reply.headers["content-length"]) == len(reply.content)
 
 
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_small_files_are_not_compressed(panel: Gateway) -> None:
     reply = await panel.get("/assets/deep/small.css", **{"accept-encoding": "gzip"})
     assert reply.content == b"p{}"
 
 
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_codings_have_tags_of_their_own(panel: Gateway) -> None:
     """A strong tag names bytes."""
     tags = {
@@ -142,7 +143,7 @@ async def test_codings_have_tags_of_their_own(panel: Gateway) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/assets/index.js", "/photos/p-1"])
 @pytest.mark.parametrize("coding", ["gzip", "identity"])
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_known_content_is_not_sent_again(panel: Gateway, path: str, coding: str) -> None:
     first = await panel.get(path, **HTML, **{"accept-encoding": coding})
     tag = first.headers["etag"]
@@ -167,7 +168,7 @@ async def test_changed_content_has_another_tag(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/assets/index.js", "/uploads"])
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_head_has_the_headers_of_get(panel: Gateway, path: str) -> None:
     head, get = [
         await panel.call(method, path, headers={**HTML, "accept-encoding": "gzip"})
@@ -181,7 +182,7 @@ async def test_head_has_the_headers_of_get(panel: Gateway, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/photos", "/photos/0198c0de-0000-7000-8000-000000000001", "/login", "/uploads/", "/a"]
 )
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_navigations_get_the_page(panel: Gateway, path: str) -> None:
     """The page shows what its address names."""
     reply = await panel.get(path, **HTML, **{"accept-encoding": "identity"})
@@ -189,21 +190,21 @@ async def test_navigations_get_the_page(panel: Gateway, path: str) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "image/*", "text/html;q=0", ""])
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_programs_get_problems_for_unknown_paths(panel: Gateway, accept: str) -> None:
     reply = await panel.get("/photos", accept=accept)
     assert (reply.status, reply.reason) == (404, "ROUTE_NOT_FOUND")
 
 
 @pytest.mark.parametrize("prefix", sorted(API_PREFIXES))
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_paths_of_the_api_are_no_pages(panel: Gateway, prefix: str) -> None:
     reply = await panel.get(f"/{prefix}/there-is-none/of-these", **HTML)
     assert reply.status in (401, 404)
     assert reply.headers["content-type"] == "application/problem+json"
 
 
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_prefixes_cover_every_route(panel: Gateway) -> None:
     """A page must not appear where a deployment without some routes has nothing."""
     deps = panel.deps
@@ -223,7 +224,7 @@ async def test_prefixes_cover_every_route(panel: Gateway) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_pages_are_read_only(panel: Gateway, method: str) -> None:
     reply = await panel.call(method, "/", headers=HTML)
     assert (reply.status, reply.reason) == (405, "METHOD_NOT_ALLOWED")
@@ -232,7 +233,7 @@ async def test_pages_are_read_only(panel: Gateway, method: str) -> None:
     assert (reply.status, reply.reason) == (404, "ROUTE_NOT_FOUND")
 
 
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_methods_of_the_api_stay_as_they_are(panel: Gateway) -> None:
     reply = await panel.get("/api/auth/login", **HTML)
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
@@ -267,7 +268,7 @@ async def test_methods_of_the_api_stay_as_they_are(panel: Gateway) -> None:
         "/photos/<script>",
     ],
 )
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_other_paths_name_no_file(panel: Gateway, path: str) -> None:
     """Sent as they are: clients would normalize some of them."""
     request = f"GET {path} HTTP/1.1\r\nHost: {panel.address}\r\nAccept: text/html\r\n"
@@ -277,7 +278,7 @@ async def test_other_paths_name_no_file(panel: Gateway, path: str) -> None:
     assert b"content-type: application/problem+json" in answer
 
 
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_page_has_a_strict_policy(panel: Gateway) -> None:
     for path in ("/", "/photos", "/assets/index.js"):
         policy = (await panel.get(path, **HTML)).headers["content-security-policy"]
@@ -301,14 +302,27 @@ async def test_missing_bundle_is_reported(tmp_path: Path) -> None:
         assert (await gateway.get("/healthz")).status == 200
 
 
-@READS_ONLY
+@SHARES_GATEWAY
 async def test_requests_of_pages_share_one_label(panel: Gateway) -> None:
     """Paths of strangers must not become labels."""
+    before = requests_of("/{page}", await metrics_of(panel))
     for number in range(3):
         await panel.get(f"/photos/{number}", **HTML)
-    text = (await panel.get("/metrics")).content.decode()
-    assert 'uri="/{page}"' in text
+    text = await metrics_of(panel)
+    assert requests_of("/{page}", text) - before == 3
     assert 'uri="/photos/1"' not in text
+
+
+async def metrics_of(panel: Gateway) -> str:
+    return (await panel.get("/metrics")).content.decode()
+
+
+def requests_of(uri: str, text: str) -> float:
+    """Return how many requests of a label were answered."""
+    samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+    return sum(
+        one.value for one in samples if one.name.endswith("_count") and one.labels.get("uri") == uri
+    )
 
 
 def test_package_brings_its_bundle() -> None:
