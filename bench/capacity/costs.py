@@ -27,8 +27,7 @@ class Cost:
     def cores(self, bytes_per_second: float, files_per_second: float) -> float:
         """Return the busy cores, which is CPU seconds per second."""
         return (
-            self.seconds_per_gib * bytes_per_second / GIB
-            + self.seconds_per_file * files_per_second
+            self.seconds_per_gib * bytes_per_second / GIB + self.seconds_per_file * files_per_second
         )
 
 
@@ -151,7 +150,8 @@ def _gateway_seconds(document: Document) -> float | None:
 
 def _number(document: Document, scenario: str, *path: str) -> float:
     """Return a figure, or the median of one with a spread."""
-    value: Any = document["scenarios"].get(scenario, {}).get("figures", {})
+    record = document["scenarios"].get(scenario)
+    value: Any = {} if record is None else record["figures"]
     for name in path:
         if not isinstance(value, Mapping) or name not in value:
             raise NotMeasuredError(f"{scenario}: {', '.join(path)} is not in the run")

@@ -35,7 +35,7 @@ class Fact:
 
 
 HASHING: Final = Fact(
-    "repository, policy sha256_async, objects of several parts: more than under crc",
+    "sha256_async instead of crc, for objects of several parts, in the repository",
     0.75,
     "CPU s per GiB",
     Basis.MEASURED,
@@ -45,7 +45,7 @@ HASHING: Final = Fact(
 """The node is read back and hashed afterwards; an object of one part is hashed in passing."""
 
 BUDGET_CALL: Final = Fact(
-    "one call on the budget's slot of Redis Cluster: at most that of `admit_chunk` on one server",
+    "one call on the budget's slot of Redis Cluster, as `admit_chunk` takes on one server",
     61e-6,
     "CPU s",
     Basis.ASSUMED,
@@ -100,7 +100,7 @@ PUT_RATE: Final = Fact(
 REDIS_CORES: Final = Fact(
     "processor of one Redis server, which runs commands in one thread",
     1,
-    "cores",
+    "core",
     Basis.VENDOR,
     "https://redis.io/docs/latest/operate/rs/databases/durability-ha/clustering/",
 )
@@ -111,10 +111,13 @@ CLUSTER_NODES: Final = Fact(
     Basis.VENDOR,
     "https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/",
 )
-REDIS_REPLICAS: Final = Fact("replicas of a shard", 1, "servers", Basis.ASSUMED, "")
+REDIS_REPLICAS: Final = Fact("replicas of a shard", 1, "server", Basis.ASSUMED, "")
 REDIS_BYTES: Final = Fact("memory of one Redis server", 16 * GIB, "B", Basis.ASSUMED, "")
 UPLOAD_RECORD: Final = Fact(
     "memory of Redis for an ended upload, until it is forgotten", 4096, "B", Basis.ASSUMED, ""
+)
+UPLOAD_LINE: Final = Fact(
+    "of that in the budget's slot, on one server", 128, "B", Basis.ASSUMED, ""
 )
 MYSQL_CORES: Final = Fact("processor of the MySQL primary", 16, "cores", Basis.ASSUMED, "")
 CATALOGUE_ROWS: Final = Fact(
@@ -136,6 +139,7 @@ FACTS: Final = (
     REDIS_REPLICAS,
     REDIS_BYTES,
     UPLOAD_RECORD,
+    UPLOAD_LINE,
     MYSQL_CORES,
     CATALOGUE_ROWS,
 )

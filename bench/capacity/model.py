@@ -12,6 +12,7 @@ from typing import Final
 
 from bench.capacity import facts
 from bench.capacity.costs import Costs
+from bench.capacity.facts import Basis
 from bench.capacity.shipped import Shipped
 from bench.units import GIB, MIB
 
@@ -78,23 +79,32 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """How many of something, before rounding, and which of its reasons decides."""
+class Reason:
+    """One bound on what a pod or a server carries, and how many of them it asks for."""
 
-    reasons: tuple[tuple[str, float], ...]
+    name: str
+    amount: float
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How many of something, before rounding. The reason that asks for the most decides."""
+
+    reasons: tuple[Reason, ...]
 
     @property
     def exact(self) -> float:
-        return max(amount for _, amount in self.reasons)
+        return self.decided_by.amount
 
     @property
     def count(self) -> int:
-        """Return the whole number of them, at least one if any is needed."""
+        """Return the whole number of them; one at least if any is needed at all."""
         return whole(self.exact)
 
     @property
-    def reason(self) -> str:
-        return max(self.reasons, key=lambda reason: reason[1])[0]
+    def decided_by(self) -> Reason:
+        return max(self.reasons, key=lambda reason: reason.amount)
 
 
 def whole(amount: float) -> int:
@@ -125,6 +135,8 @@ class Plan:
     record_bytes: float
     redis: Need
     budget_cores: float
+    budget_bytes: float
+    parts_per_queue: float
     events: float
     kafka_cores: float
     partitions: Need
@@ -179,31 +191,42 @@ def plan(load: Load, costs: Costs, shipped: Shipped, allowance: Allowance) -> Pl
     in_flight = files * parts * put_seconds(part_bytes)
     intake = Need(
         (
-            ("processor time", cores["intake"] / allowance.usable_cores),
-            ("memory of the streams", streams / shipped.streams_per_intake),
+            _processor_time(cores["intake"], allowance),
+            Reason("memory of the streams", streams / shipped.streams_per_intake, Basis.ASSUMED),
         )
     )
     repository = Need(
         (
-            ("processor time", cores["repository"] / allowance.usable_cores),
-            ("parts at once", in_flight / (shipped.parts_at_once * allowance.usable)),
+            _processor_time(cores["repository"], allowance),
+            Reason(
+                "parts at once",
+                in_flight / (shipped.parts_at_once * allowance.usable),
+                Basis.ASSUMED,
+            ),
         )
     )
-    processor = _by_cores(processor_cores, allowance)
+    processor = Need((_processor_time(processor_cores, allowance),))
 
     # A byte waits for the rest of its part, on average half of it, and then for the store.
     waiting = rate * (part_bytes / load.stream_bytes_per_second / 2 + put_seconds(part_bytes))
-    records = files * shipped.forget_after_seconds * facts.UPLOAD_RECORD.value
+    ended = files * shipped.forget_after_seconds
+    records = ended * facts.UPLOAD_RECORD.value
     redis = Need(
         (
-            ("processor time", cores["redis"] / (facts.REDIS_CORES.value * allowance.usable)),
-            ("memory", (waiting + records) / (facts.REDIS_BYTES.value * allowance.usable)),
+            Reason(
+                "processor time",
+                cores["redis"] / (facts.REDIS_CORES.value * allowance.usable),
+                Basis.MEASURED,
+            ),
+            Reason(
+                "memory",
+                (waiting + records) / (facts.REDIS_BYTES.value * allowance.usable),
+                Basis.ASSUMED,
+            ),
         )
     )
     writes, thumbnail_writes = files * writes_per_file(parts), photos * shipped.thumbnails
-    gateway_cores = (
-        None if costs.gateway_seconds is None else photos * costs.gateway_seconds
-    )
+    gateway_cores = None if costs.gateway_seconds is None else photos * costs.gateway_seconds
     return Plan(
         load=load,
         chunks=files * chunks,
@@ -218,22 +241,28 @@ def plan(load: Load, costs: Costs, shipped: Shipped, allowance: Allowance) -> Pl
         processor_cores=processor_cores,
         processor=processor,
         gateway_cores=gateway_cores,
-        gateway=None if gateway_cores is None else _by_cores(gateway_cores, allowance),
+        gateway=(
+            None if gateway_cores is None else Need((_processor_time(gateway_cores, allowance),))
+        ),
         redis_cores=cores["redis"],
         waiting_bytes=waiting,
         record_bytes=records,
         redis=redis,
         budget_cores=files * budget_calls(chunks, parts) * facts.BUDGET_CALL.value,
+        budget_bytes=ended * facts.UPLOAD_LINE.value,
+        parts_per_queue=files * parts / shipped.queues,
         # UploadInitiated and UploadCompleted, and NodeProcessed of a photo.
         events=2 * files + photos,
         kafka_cores=files * costs.kafka_seconds,
         # A partition has one processor at a time.
-        partitions=Need((("processors", processor.exact),)),
+        partitions=Need((Reason("processors", processor.exact, Basis.MEASURED),)),
         writes=writes,
         thumbnail_writes=thumbnail_writes,
         reads=photos,
-        drives=_prefixes(writes, photos),
-        thumbnail_prefixes=_prefixes(thumbnail_writes, 0),
+        drives=Need(
+            (_writes(writes), Reason("reads", photos / facts.PREFIX_GETS.value, Basis.VENDOR))
+        ),
+        thumbnail_prefixes=Need((_writes(thumbnail_writes),)),
         mysql_cores=cores["mysql"],
         # The intent and the commit of an upload, and the result of a photo.
         mysql_transactions=2 * files + photos,
@@ -242,17 +271,12 @@ def plan(load: Load, costs: Costs, shipped: Shipped, allowance: Allowance) -> Pl
     )
 
 
-def _by_cores(cores: float, allowance: Allowance) -> Need:
-    return Need((("processor time", cores / allowance.usable_cores),))
+def _processor_time(cores: float, allowance: Allowance) -> Reason:
+    return Reason("processor time", cores / allowance.usable_cores, Basis.MEASURED)
 
 
-def _prefixes(writes: float, reads: float) -> Need:
-    return Need(
-        (
-            ("writes", writes / facts.PREFIX_PUTS.value),
-            ("reads", reads / facts.PREFIX_GETS.value),
-        )
-    )
+def _writes(per_second: float) -> Reason:
+    return Reason("writes", per_second / facts.PREFIX_PUTS.value, Basis.VENDOR)
 
 
 def _intake_memory_mib(streams: float, shipped: Shipped) -> float:

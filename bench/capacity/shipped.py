@@ -9,6 +9,7 @@ from typing import Any, Final
 import yaml
 
 from sluice_backends.kafka.options import KafkaOptions
+from sluice_common.settings.backends import Redis
 from sluice_common.settings.groups import Grpc, Limits, Workers
 from sluice_common.settings.processor import Processor
 from sluice_core.ledger.options import LedgerOptions
@@ -27,6 +28,7 @@ class Shipped:
     thumbnails: int
     budget_bytes: int
     forget_after_seconds: float
+    queues: int
     window_bytes: int
     partitions: int
     streams_per_intake: int
@@ -51,6 +53,7 @@ def read_shipped(base: Path = BASE) -> Shipped:
         thumbnails=len(Processor().thumbnail_sizes.split(",")),
         budget_bytes=ledger.budget_bytes,
         forget_after_seconds=ledger.forget_after_seconds,
+        queues=Redis().shards,
         window_bytes=Grpc().stream_window_bytes,
         partitions=KafkaOptions(bootstrap_servers="kafka:9092").partitions,
         streams_per_intake=int(annotations["sluice/sending-streams"]),
