@@ -183,9 +183,13 @@ def plan(load: Load, costs: Costs, shipped: Shipped, allowance: Allowance) -> Pl
     part_bytes = min(load.file_bytes, shipped.part_bytes)
 
     cores = {name: cost.cores(rate, files) for name, cost in costs.services.items()}
+    # HEAD and GET of the processor.
+    reads = 2 * photos
     if load.integrity is Integrity.SHA256_ASYNC and parts > 1:
         cores["repository"] += facts.HASHING.value * rate / GIB
+        reads += files
     processor_cores = photos * costs.photo_seconds
+    kafka_cores = files * costs.kafka_seconds
 
     streams = rate / load.stream_bytes_per_second
     in_flight = files * parts * put_seconds(part_bytes)
@@ -253,14 +257,19 @@ def plan(load: Load, costs: Costs, shipped: Shipped, allowance: Allowance) -> Pl
         parts_per_queue=files * parts / shipped.queues,
         # UploadInitiated and UploadCompleted, and NodeProcessed of a photo.
         events=2 * files + photos,
-        kafka_cores=files * costs.kafka_seconds,
-        # A partition has one processor at a time.
-        partitions=Need((Reason("processors", processor.exact, Basis.MEASURED),)),
+        kafka_cores=kafka_cores,
+        # A partition has one processor at a time, and one broker that leads it.
+        partitions=Need(
+            (
+                Reason("processors", processor.exact, Basis.MEASURED),
+                Reason("processor time", kafka_cores / allowance.usable, Basis.MEASURED),
+            )
+        ),
         writes=writes,
         thumbnail_writes=thumbnail_writes,
-        reads=photos,
+        reads=reads,
         drives=Need(
-            (_writes(writes), Reason("reads", photos / facts.PREFIX_GETS.value, Basis.VENDOR))
+            (_writes(writes), Reason("reads", reads / facts.PREFIX_GETS.value, Basis.VENDOR))
         ),
         thumbnail_prefixes=Need((_writes(thumbnail_writes),)),
         mysql_cores=cores["mysql"],

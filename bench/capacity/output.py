@@ -18,6 +18,7 @@ _NOT_MEASURED: Final = "not measured"
 
 UNKNOWN: Final = (
     "the gateway's row, where it says so: the run lacks the scenario GATEWAY",
+    "photos that do not have about 12 megapixels",
     "a processor's own time for reading, hashing and recording a photo, beside its decoders",
     "how many events a second a relay publishes, and how many commits a second MySQL takes",
     "the roles of the repository one by one: the run measures all of them in one process",
