@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -14,7 +15,7 @@ import pytest
 from bench.capacity.__main__ import main
 from bench.capacity.command import KEPT_RUN, ROOT, output
 from bench.capacity.costs import NotMeasuredError, checks, read_costs
-from bench.capacity.facts import FACTS, Basis, Fact
+from bench.capacity.facts import ADMISSIONS, BUDGET_CALL, FACTS, HASHING, Basis, Fact
 from bench.capacity.shipped import read_shipped
 from bench.report.document import Document, read, write
 from tools.deploy_checks.policies.resources import INTAKE_MIB, STREAM_MIB
@@ -128,6 +129,16 @@ def test_copied_figure_is_in_its_source(fact: Fact) -> None:
         return
     assert fact.basis is not Basis.MEASURED
     assert fact.source.startswith("https://") is (fact.basis is Basis.VENDOR)
+
+
+def test_copied_value_is_that_of_its_quote() -> None:
+    hashing = re.search(r"takes (\S+) instead of (\S+) ", HASHING.quote)
+    assert hashing is not None
+    assert HASHING.value == pytest.approx(float(hashing[1]) - float(hashing[2]))
+    microseconds = BUDGET_CALL.quote.split("|")[3]
+    assert BUDGET_CALL.value == pytest.approx(float(microseconds) / 1e6)
+    assert ADMISSIONS.value == 3
+    assert "three steps" in ADMISSIONS.quote
 
 
 def test_intake_memory_is_that_of_the_manifests_policy() -> None:
