@@ -16,6 +16,7 @@ class Doubling:
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
+        self.begun = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
         self.away = False
@@ -27,6 +28,7 @@ class Doubling:
 
     async def _double(self, items: Sequence[int]) -> list[int]:
         self.calls.append(list(items))
+        self.begun.set()
         await asyncio.sleep(0.01)
         await self.open.wait()
         if self.away:
@@ -94,8 +96,7 @@ async def test_later_callers_ask_a_backend_again(doubling: Doubling) -> None:
     doubling.open.clear()
     doubling.away = True
     first = asyncio.create_task(doubling.gathering.call(1))
-    while not doubling.calls:
-        await asyncio.sleep(0)
+    await doubling.begun.wait()
     later = asyncio.create_task(doubling.gathering.call(2))
     await asyncio.sleep(0)
     doubling.open.set()
@@ -109,15 +110,14 @@ async def test_begun_call_is_finished_for_a_cancelled_caller(doubling: Doubling)
     """So that what is not idempotent is done once for each item."""
     doubling.open.clear()
     first = asyncio.create_task(doubling.finishing.call(0))
-    while not doubling.calls:
-        await asyncio.sleep(0)
+    await doubling.begun.wait()
     others = [asyncio.create_task(doubling.finishing.call(item)) for item in range(1, 5)]
     await asyncio.sleep(0)
+    doubling.begun.clear()
     doubling.open.set()
     assert await first == 0
     doubling.open.clear()
-    while len(doubling.calls) < 2:
-        await asyncio.sleep(0)
+    await doubling.begun.wait()
     others[0].cancel()  # it makes the call for all four
     await asyncio.sleep(0)
     doubling.open.set()
