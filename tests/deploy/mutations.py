@@ -559,4 +559,82 @@ MUTATIONS: Final = (
         put("Certificate", "repository", "spec/dnsNames", ["drives"]),
     ),
     Mutation("transport", "has 0 certificates", remove("Certificate", "gateway")),
+    Mutation(
+        "network",
+        "intake cannot connect to its issuer behind ingress-nginx",
+        put("NetworkPolicy", "to-issuer", "spec/egress/1", None),
+    ),
+    Mutation(
+        "network",
+        "may connect to kafka outside, and never does",
+        allow(
+            "to-mysql",
+            "egress",
+            {"to": [{"ipBlock": {"cidr": "192.0.2.128/26"}}], "ports": [{"port": 9096}]},
+        ),
+        "aws",
+    ),
+    Mutation(
+        "network",
+        "cannot connect to kafka outside",
+        put("ConfigMap", "settings", "data/SLUICE_EVENTS", "kafka"),
+        "aws",
+    ),
+    Mutation(
+        "labels",
+        "NetworkPolicy to-mysql: lacks the label sluice/stage",
+        put("NetworkPolicy", "to-mysql", "metadata/labels", None),
+    ),
+    Mutation(
+        "labels", "ConfigMap settings", put("ConfigMap", "settings", "metadata/labels", {}), "dev"
+    ),
+    Mutation(
+        "authorities",
+        "Job migrate: does not mount mysql-ca",
+        put("Job", "migrate", f"{POD}/volumes/1", None),
+        "aws",
+    ),
+    Mutation(
+        "authorities",
+        "Deployment gateway: does not mount mysql-ca",
+        put(D, "gateway", f"{MAIN}/volumeMounts/3", None),
+        "aws",
+    ),
+    Mutation(
+        "authorities",
+        "there is no config map rds",
+        put("Job", "migrate", f"{POD}/volumes/1/configMap/name", "rds"),
+        "aws",
+    ),
+    Mutation(
+        "aws",
+        "none of the stages production, staging",
+        variable("gateway", "SLUICE_GATEWAY__ENVIRONMENT", "prod"),
+    ),
+    Mutation(
+        "aws",
+        "SLUICE_BUCKET is the default",
+        put("ConfigMap", "settings", "data/SLUICE_BUCKET", "sluice"),
+    ),
+    Mutation(
+        "aws",
+        "Deployment processor: uses the store",
+        put("ServiceAccount", "processor", "metadata/annotations", {}),
+    ),
+    Mutation(
+        "aws",
+        "ServiceAccount intake: no role",
+        put(
+            "ServiceAccount",
+            "intake",
+            "metadata/annotations",
+            {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/sluice-intake"},
+        ),
+    ),
+    Mutation(
+        "aws",
+        "do not trust KEDA",
+        put("TriggerAuthentication", "sqs", "spec/podIdentity/identityOwner", "workload"),
+        "keda",
+    ),
 )

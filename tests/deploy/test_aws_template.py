@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from sluice_backends.s3.options import S3Options
 from support.aws_template import (
@@ -19,6 +21,12 @@ from support.clone import ROOT
 
 UPLOAD_DAYS = 7
 SERVICES = {"repository", "processor", "gateway"}
+ACCOUNTS = {
+    **{service: f"sluice:{service}" for service in SERVICES},
+    "keda": "keda:keda-operator",
+    "files": "kube-system:efs-csi-controller-sa",
+}
+"""Service account that may take each role."""
 
 
 @pytest.fixture(params=STAGES)
@@ -150,8 +158,8 @@ def test_backends_are_reached_from_the_cluster_alone(template: Template) -> None
     ingress = template.of_type("AWS::EC2::SecurityGroupIngress").values()
     cluster, _ = template.only("AWS::EKS::Cluster")
     source = {"Fn::GetAtt": [cluster, "ClusterSecurityGroupId"]}
-    assert [one["SourceSecurityGroupId"] for one in ingress] == [source, source]
-    assert {one["FromPort"] for one in ingress} == {3306, 6379}
+    assert [one["SourceSecurityGroupId"] for one in ingress] == [source] * 3
+    assert {one["FromPort"] for one in ingress} == {3306, 6379, 2049}
     for group in template.of_type("AWS::EC2::SecurityGroup").values():
         assert "SecurityGroupIngress" not in group
 
@@ -162,7 +170,7 @@ def test_pods_get_the_role_of_their_service(template: Template) -> None:
     address = {"Fn::GetAtt": [cluster, "OpenIdConnectIssuerUrl"]}
     provider, tokens = template.only("AWS::IAM::OIDCProvider")
     assert tokens == {"Url": address, "ClientIdList": ["sts.amazonaws.com"]}
-    for service in SERVICES:
+    for service, account in ACCOUNTS.items():
         _, role = template.only("AWS::IAM::Role", f"{service.capitalize()}Role")
         text, names = role["AssumeRolePolicyDocument"]["Fn::Sub"]
         assert names == {
@@ -177,11 +185,61 @@ def test_pods_get_the_role_of_their_service(template: Template) -> None:
             "Condition": {
                 "StringEquals": {
                     "${Issuer}:aud": "sts.amazonaws.com",
-                    "${Issuer}:sub": f"system:serviceaccount:sluice:{service}",
+                    "${Issuer}:sub": f"system:serviceaccount:{account}",
                 }
             },
         }
-        assert "ManagedPolicyArns" not in role
+        assert ("ManagedPolicyArns" in role) is (service == "files")
+
+
+def test_keda_reads_the_depth_of_the_queue_alone(template: Template) -> None:
+    (statement,) = template.policy("keda", names_of(template))
+    assert statement["Action"] == "sqs:GetQueueAttributes"
+    assert statement["Resource"] == "arn:aws:sqs:us-east-1:123456789012:notices"
+
+
+def test_network_policies_are_enforced(template: Template) -> None:
+    """The network add-on ignores them unless it is told not to."""
+    _, addon = template.only("AWS::EKS::Addon", "Addonvpccni")
+    assert json.loads(addon["ConfigurationValues"]) == {"enableNetworkPolicy": "true"}
+    assert addon["ResolveConflicts"] == "OVERWRITE"
+
+
+def test_gateways_can_share_files(template: Template) -> None:
+    """ReadWriteMany needs a file system, a driver in the cluster, and a way between them."""
+    files, properties = template.only("AWS::EFS::FileSystem")
+    assert properties["Encrypted"] is True
+    policy = template.resources[files]["DeletionPolicy"]
+    assert policy == ("Retain" if template.stage == "production" else "Delete")
+    targets = template.of_type("AWS::EFS::MountTarget").values()
+    assert [one["FileSystemId"] for one in targets] == [{"Ref": files}] * 3
+    role, _ = template.only("AWS::IAM::Role", "FilesRole")
+    _, addon = template.only("AWS::EKS::Addon", "Addonefs")
+    assert addon["AddonName"] == "aws-efs-csi-driver"
+    assert addon["ServiceAccountRoleArn"] == {"Fn::GetAtt": [role, "Arn"]}
+
+
+def test_deploy_role_is_let_into_the_cluster_by_a_group(template: Template) -> None:
+    """An access policy of EKS for the whole cluster could read every secret."""
+    _, entry = template.only("AWS::EKS::AccessEntry")
+    assert entry["PrincipalArn"] == {"Ref": "DeployRoleArn"}
+    assert entry["KubernetesGroups"] == ["sluice:deployers"]
+    assert "AccessPolicies" not in entry
+
+
+def test_nodes_run_the_images_that_are_built(template: Template) -> None:
+    _, nodes = template.only("AWS::EKS::Nodegroup")
+    workflow = yaml.safe_load((ROOT / ".github/workflows/images.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["image"]
+    (build,) = [step for step in job["steps"] if step.get("id") == "build"]
+    # Without `platforms` an image is for the runner's own: ubuntu-latest is x86-64.
+    assert job["runs-on"] == "ubuntu-latest"
+    platforms = build["with"].get("platforms", "linux/amd64").split(",")
+    machine = "linux/arm64" if "ARM" in nodes["AmiType"] else "linux/amd64"
+    assert machine in platforms
+    (instance,) = nodes["InstanceTypes"]
+    is_graviton = re.match(r"[a-z]+\d+g", instance) is not None
+    assert is_graviton is (machine == "linux/arm64")
 
 
 def test_intake_has_no_role(template: Template) -> None:

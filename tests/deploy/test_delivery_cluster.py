@@ -114,6 +114,19 @@ def test_failed_migration_rolls_nothing_out(programs: ScriptedPrograms) -> None:
     assert not [name for names in applied(programs) for name in names if "Deployment" in name]
 
 
+def test_migration_may_take_an_hour(
+    programs: ScriptedPrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/deployment.md allows, and not for ever."""
+    monkeypatch.setattr("tools.delivery.cluster._POLL_SECONDS", 600.0)
+    programs.answer("kustomize", output=yaml.safe_dump_all(OVERLAY))
+    programs.answer("get", "job", output={"status": {}})
+    naps: list[float] = []
+    with pytest.raises(DeliveryError, match="more than 3600 s"):
+        deploy(Path("overlay"), IMAGES, naps.append)
+    assert sum(naps) == 3600
+
+
 def test_rollout_that_does_not_come_up_fails(programs: ScriptedPrograms) -> None:
     programs.answer("kustomize", output=yaml.safe_dump_all(OVERLAY))
     programs.answer("get", "job", output=job_with(("Complete", "True")))

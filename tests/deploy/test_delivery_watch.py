@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import yaml
 
+from support.clone import ROOT
 from tools.delivery.__main__ import main
-from tools.delivery.burn_rate import BLIND_POLLS, POLL_SECONDS, BlindError, Prometheus, watch
+from tools.delivery.burn_rate import (
+    ALERTS,
+    BLIND_POLLS,
+    POLL_SECONDS,
+    BlindError,
+    Prometheus,
+    watch,
+)
 from tools.delivery.errors import DeliveryError
 
-QUIET = {"name": "SluiceAckFastBurn", "state": "inactive", "health": "ok"}
-PENDING = {"name": "SluiceAckSlowBurn", "state": "pending", "health": "ok"}
-FIRING = {"name": "SluiceAckFastBurn", "state": "firing", "health": "ok"}
+QUIET = {"name": "SluiceAcknowledgementBudgetFastBurn", "state": "inactive", "health": "ok"}
+PENDING = {"name": "SluicePhotosBudgetFastBurn", "state": "pending", "health": "ok"}
+FIRING = {"name": "SluiceAcknowledgementBudgetFastBurn", "state": "firing", "health": "ok"}
 OTHER = {"name": "SluiceDeadLetters", "state": "firing", "health": "ok"}
+SLOW = {"name": "SluiceAcknowledgementBudgetSlowBurn", "state": "firing", "health": "ok"}
 
 
 class Rules:
@@ -82,15 +93,18 @@ def watched(rules: Rules, seconds: float, **settings: Any) -> tuple[int, float]:
 
 
 def test_quiet_release_is_watched_to_the_end(rules: Rules) -> None:
-    """Alerts of other kinds and pending ones do not end it: they have runbooks, not rollbacks."""
-    rules.polls = [[QUIET, PENDING, OTHER]]
+    """Slow burns, alerts of other kinds and pending ones do not end it.
+
+    They have runbooks, not rollbacks.
+    """
+    rules.polls = [[QUIET, PENDING, OTHER, SLOW]]
     assert watched(rules, 100) == (8, 100)
     assert rules.requests == [("/api/v1/rules?type=alert", None)] * 8
 
 
 def test_burning_budget_ends_the_watch_at_once(rules: Rules) -> None:
     rules.polls = [[QUIET], [QUIET], [QUIET, FIRING]]
-    with pytest.raises(DeliveryError, match=r"budget burns: SluiceAckFastBurn$"):
+    with pytest.raises(DeliveryError, match=r"budget burns: SluiceAcknowledgementBudgetFastBurn$"):
         watched(rules, 3600)
     assert len(rules.requests) == 3
 
@@ -125,7 +139,7 @@ def test_blindness_at_the_end_is_no_success(rules: Rules) -> None:
     [
         ([], "no alert that matches"),
         ([OTHER], "no alert that matches"),
-        ([QUIET, {**PENDING, "health": "err"}], "cannot evaluate SluiceAckSlowBurn"),
+        ([QUIET, {**PENDING, "health": "err"}], "cannot evaluate SluicePhotosBudgetFastBurn"),
     ],
     ids=["none", "other", "broken"],
 )
@@ -135,6 +149,21 @@ def test_rules_that_cannot_fire_are_blindness(
     rules.polls = [listed]
     with pytest.raises(BlindError, match=reason):
         Prometheus(rules.url).firing()
+
+
+def test_default_is_every_fast_burn_of_the_rules() -> None:
+    """A renamed alert would be watched by nobody."""
+    text = (ROOT / "deploy/prometheus/rules/objectives.yaml").read_text(encoding="utf-8")
+    alerts = [
+        rule["alert"]
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    matched = {name for name in alerts if re.search(ALERTS, name)}
+    assert len(matched) >= 4
+    assert matched == {name for name in alerts if name.endswith("FastBurn")}
+    assert matched < set(alerts)
 
 
 @pytest.mark.parametrize("url", ["", "prometheus:9090", "file:///etc/passwd"])
@@ -148,8 +177,17 @@ def test_preflight_refuses_an_incident(
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_URL", f"{rules.url}/")
     monkeypatch.setenv("PROMETHEUS_TOKEN", "a-token")
-    rules.polls = [[QUIET], [FIRING]]
+    rules.polls = [[QUIET, SLOW], [FIRING]]
     assert main(["preflight"]) == 0
     assert main(["preflight"]) == 1
-    assert "burns already: SluiceAckFastBurn" in capsys.readouterr().err
+    assert "burns already: SluiceAcknowledgementBudgetFastBurn" in capsys.readouterr().err
     assert rules.requests == [("/api/v1/rules?type=alert", "Bearer a-token")] * 2
+
+
+def test_release_that_mends_an_incident_names_other_alerts(
+    rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_URL", rules.url)
+    rules.polls = [[FIRING, PENDING]]
+    assert main(["preflight"]) == 1
+    assert main(["preflight", "--alerts", "PhotosBudgetFastBurn"]) == 0

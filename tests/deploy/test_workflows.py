@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from support.clone import ROOT
+from tools.delivery.burn_rate import ALERTS
+from tools.delivery.cluster import JOB_SECONDS
 
 FOLDER: Final = ROOT / ".github" / "workflows"
 WORKFLOWS: Final = sorted(FOLDER.glob("*.yml"))
@@ -22,6 +24,7 @@ EXPRESSION: Final = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 WRITES: Final = {
     "images.yml": {"packages", "id-token"},
     "release.yml": {"id-token"},
+    "staging.yml": {"id-token"},
     "deliver.yml": {"packages", "id-token"},
 }
 """The only permissions to write, by workflow."""
@@ -108,7 +111,7 @@ def test_callers_grant_what_called_workflows_need() -> None:
             ]
             for need in needs:
                 assert need.items() <= job["permissions"].items()
-    assert called == 4
+    assert called == 5
 
 
 def make_targets() -> set[str]:
@@ -157,16 +160,21 @@ def test_every_image_is_built_and_signed_by_digest() -> None:
 
 
 def test_production_follows_every_gate() -> None:
-    """check → images → staging → load → production; a release that fails goes back by itself."""
+    """check → images → staging with its load test → production; a failed release goes back."""
     chain = jobs(FOLDER / "deliver.yml")
     needs = {name: job.get("needs") for name, job in chain.items()}
     assert needs == {
         "check": None,
         "images": "check",
         "staging": "images",
-        "load": "staging",
-        "production": "load",
+        "production": "staging",
     }
+    staging = jobs(FOLDER / "staging.yml")
+    assert {name: job.get("needs") for name, job in staging.items()} == {
+        "release": None,
+        "load": "release",
+    }
+    assert staging["release"]["with"]["environment"] == "staging"
     assert chain["production"]["with"]["environment"] == "production"
     release = jobs(FOLDER / "release.yml")["release"]
     assert release["environment"] == "${{ inputs.environment }}"
@@ -181,3 +189,85 @@ def test_production_follows_every_gate() -> None:
         "rollback",
     ]
     assert release["steps"][-1]["if"].startswith("(failure() || cancelled()) && steps.deploy")
+
+
+def test_release_that_waits_for_approval_holds_production_alone() -> None:
+    """A group of the whole delivery would keep every later push from staging until then."""
+    whole = parsed(FOLDER / "deliver.yml")["concurrency"]["group"]
+    assert "${{ github.sha }}" in whole
+    assert parsed(FOLDER / "staging.yml")["concurrency"] == {
+        "group": "staging",
+        "cancel-in-progress": False,
+    }
+    release = jobs(FOLDER / "release.yml")["release"]
+    assert release["concurrency"] == {
+        "group": "release-${{ inputs.environment }}",
+        "cancel-in-progress": False,
+    }
+
+
+def test_environment_secrets_reach_called_workflows() -> None:
+    """Without `secrets: inherit` they are empty there, also those of the job's own environment."""
+    secret = re.compile(r"secrets\.(?!GITHUB_TOKEN)\w+")
+    needing = {path.name for path in WORKFLOWS if secret.search(path.read_text(encoding="utf-8"))}
+    assert needing == {"release.yml"}
+    found = 0
+    while True:
+        callers = {
+            path.name
+            for path in WORKFLOWS
+            for job in jobs(path).values()
+            if Path(job.get("uses", "")).name in needing
+        }
+        if callers <= needing:
+            break
+        needing |= callers
+    for path in WORKFLOWS:
+        for name, job in jobs(path).items():
+            if Path(job.get("uses", "")).name in needing:
+                found += 1
+                assert job.get("secrets") == "inherit", f"{path.name}: {name}"
+    assert found == 3
+
+
+def test_way_back_has_credentials_of_its_own() -> None:
+    """Those of the start end before a watch does, and a way back without any is none."""
+    release = jobs(FOLDER / "release.yml")["release"]
+    assuming = [
+        (position, step)
+        for position, step in enumerate(release["steps"])
+        if step.get("uses", "").startswith("aws-actions/configure-aws-credentials@")
+    ]
+    (_, first), (last, again) = assuming
+    assert last == len(release["steps"]) - 2
+    assert again["if"] == release["steps"][-1]["if"]
+    for key in ("role-to-assume", "aws-region"):
+        assert again["with"][key] == first["with"][key]
+    rollouts = 1200
+    assert first["with"]["role-duration-seconds"] >= JOB_SECONDS + rollouts
+    watch = max(
+        job["with"]["watch-minutes"]
+        for path in WORKFLOWS
+        for job in jobs(path).values()
+        if "watch-minutes" in job.get("with", {})
+    )
+    # Migration, rollout, watch and way back fit, so that the limit cuts none off.
+    assert release["timeout-minutes"] * 60 >= JOB_SECONDS + 60 * watch + 2 * rollouts
+
+
+def test_both_gates_follow_the_chosen_alerts() -> None:
+    """A release that mends an incident would end at the alert of the incident."""
+    release = jobs(FOLDER / "release.yml")["release"]
+    assert release["env"]["ALERTS"] == f"${{{{ inputs.alerts || '{ALERTS}' }}}}"
+    gates = [
+        step["run"]
+        for step in release["steps"]
+        if re.search(r"tools\.delivery (preflight|watch)", step.get("run", ""))
+    ]
+    assert len(gates) == 2
+    assert all('--alerts "$ALERTS"' in gate for gate in gates)
+    assert "alerts" in parsed(FOLDER / "deliver.yml")["on"]["workflow_dispatch"]["inputs"]
+    for path in ("deliver.yml", "staging.yml"):
+        for job in jobs(FOLDER / path).values():
+            if "uses" in job and Path(job["uses"]).name in ("release.yml", "staging.yml"):
+                assert job["with"]["alerts"] == "${{ inputs.alerts }}"

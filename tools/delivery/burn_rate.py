@@ -14,8 +14,11 @@ from typing import Any, Final
 
 from tools.delivery.errors import DeliveryError
 
-ALERTS: Final = "(?i)burn"
-"""Matches the names of the burn-rate alerts."""
+ALERTS: Final = "BudgetFastBurn"
+"""Matches the names of the alerts that end a release.
+
+Slow burns look back for days: they would stop the release that mends what has burned.
+"""
 POLL_SECONDS: Final = 15.0
 BLIND_POLLS: Final = 8
 """Failed polls in a row after which nothing is known of the release."""

@@ -16,7 +16,8 @@ from tools.delivery.manifests import Manifest, in_steps, with_digests
 from tools.delivery.programs import run_program
 
 _REVISION: Final = "deployment.kubernetes.io/revision"
-_JOB_SECONDS: Final = 900.0
+JOB_SECONDS: Final = 3600.0
+"""What docs/deployment.md allows a migration."""
 _ROLLOUT_SECONDS: Final = 900.0
 _POLL_SECONDS: Final = 2.0
 
@@ -81,7 +82,7 @@ def roll_back(namespace: str, before: Mapping[str, int]) -> list[str]:
 
 def _await_job(job: Manifest, sleep: Callable[[float], None]) -> None:
     """Return when it is complete; unlike `kubectl wait`, do not wait for one that has failed."""
-    for _ in range(round(_JOB_SECONDS / _POLL_SECONDS)):
+    for _ in range(round(JOB_SECONDS / _POLL_SECONDS)):
         found = json.loads(_kubectl("get", "job", *_named(job), "--output", "json"))
         ends = {
             condition["type"]: condition
@@ -95,7 +96,7 @@ def _await_job(job: Manifest, sleep: Callable[[float], None]) -> None:
             message = ends["Failed"].get("message", "no reason given")
             raise DeliveryError(f"job {name} failed: {message}; see `kubectl logs job/{name}`")
         sleep(_POLL_SECONDS)
-    raise DeliveryError(f"job {job['metadata']['name']} took more than {_JOB_SECONDS:g} s")
+    raise DeliveryError(f"job {job['metadata']['name']} took more than {JOB_SECONDS:g} s")
 
 
 def _await_rollout(place: Sequence[str]) -> None:

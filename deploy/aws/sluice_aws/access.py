@@ -1,4 +1,7 @@
-"""Roles of the services: one each, limited to the application's keys. The intake has none."""
+"""Roles of the services: one each, limited to the application's keys. The intake has none.
+
+KEDA has one to read the depth of the queue, and the driver of EFS one to make directories.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ def add_access(scope: Construct, stage: Stage, cluster: eks.CfnCluster, storage:
         for middle in ("", "*/")
     ]
     common = [_listing(stage, storage), _probing(storage)]
+    accounts = {"keda": "keda:keda-operator"}
     statements = {
         "repository": [*common, _allow([*_OBJECT, "s3:DeleteObject"], objects)],
         "processor": [
@@ -44,6 +48,8 @@ def add_access(scope: Construct, stage: Stage, cluster: eks.CfnCluster, storage:
             _allow(_OBJECT, objects),
             _allow(["sqs:GetQueueAttributes"], [storage.queue.queue_arn]),
         ],
+        # Of its operator, which scales the processors by the depth of the queue.
+        "keda": [_allow(["sqs:GetQueueAttributes"], [storage.queue.queue_arn])],
     }
     provider = iam.CfnOIDCProvider(
         scope,
@@ -56,7 +62,9 @@ def add_access(scope: Construct, stage: Stage, cluster: eks.CfnCluster, storage:
         role = iam.CfnRole(
             scope,
             f"{service.capitalize()}Role",
-            assume_role_policy_document=_trust(provider, issuer, service),
+            assume_role_policy_document=_trust(
+                provider, issuer, accounts.get(service, f"{NAMESPACE}:{service}")
+            ),
             policies=[
                 iam.CfnRole.PolicyProperty(
                     policy_name=service,
@@ -65,9 +73,27 @@ def add_access(scope: Construct, stage: Stage, cluster: eks.CfnCluster, storage:
             ],
         )
         CfnOutput(scope, f"{service.capitalize()}RoleArn", value=role.attr_arn)
+    driver = iam.CfnRole(
+        scope,
+        "FilesRole",
+        assume_role_policy_document=_trust(provider, issuer, "kube-system:efs-csi-controller-sa"),
+        managed_policy_arns=[
+            Fn.sub(
+                "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonEFSCSIDriverPolicy",
+            )
+        ],
+    )
+    eks.CfnAddon(
+        scope,
+        "Addon-efs",
+        cluster_name=cluster.ref,
+        addon_name="aws-efs-csi-driver",
+        service_account_role_arn=driver.attr_arn,
+        resolve_conflicts="OVERWRITE",
+    )
 
 
-def _trust(provider: iam.CfnOIDCProvider, issuer: str, service: str) -> str:
+def _trust(provider: iam.CfnOIDCProvider, issuer: str, account: str) -> str:
     """Return who may take the role: the service account, by a token of the cluster (IRSA).
 
     As text: the name of a condition holds the cluster's address, and only values of a template can
@@ -83,7 +109,7 @@ def _trust(provider: iam.CfnOIDCProvider, issuer: str, service: str) -> str:
                 "Condition": {
                     "StringEquals": {
                         "${Issuer}:aud": "sts.amazonaws.com",
-                        "${Issuer}:sub": f"system:serviceaccount:{NAMESPACE}:{service}",
+                        "${Issuer}:sub": f"system:serviceaccount:{account}",
                     }
                 },
             }

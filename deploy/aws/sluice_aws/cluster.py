@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from aws_cdk import CfnTag
+import json
+from typing import Final
+
+from aws_cdk import CfnParameter, CfnTag
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_eks as eks
 from aws_cdk import aws_iam as iam
@@ -12,7 +15,16 @@ from constructs import Construct
 from sluice_aws.stages import Stage
 
 VERSION = "1.34"
-_ADDONS = ("vpc-cni", "coredns", "kube-proxy", "metrics-server")
+DEPLOYERS: Final = "sluice:deployers"
+"""Group of Kubernetes that releases; deploy/k8s/aws-once/deployers.yaml says what it may do."""
+_ADDONS: Final = {
+    # Without it the network policies are accepted and enforced by nobody.
+    "vpc-cni": {"enableNetworkPolicy": "true"},
+    "coredns": None,
+    "kube-proxy": None,
+    "metrics-server": None,
+}
+"""Add-ons with their configuration; `access.py` adds the driver of EFS, which needs a role."""
 _MANAGED = "AmazonEKS"
 
 
@@ -86,7 +98,8 @@ def add_cluster(scope: Construct, stage: Stage, vpc: ec2.Vpc) -> eks.CfnCluster:
         cluster_name=cluster.ref,
         node_role=nodes.role_arn,
         subnets=subnets,
-        ami_type="AL2023_ARM_64_STANDARD",
+        # As images.yml builds them: other nodes could not run them.
+        ami_type="AL2023_x86_64_STANDARD",
         instance_types=[stage.node_class],
         scaling_config=eks.CfnNodegroup.ScalingConfigProperty(
             min_size=stage.node_count,
@@ -95,6 +108,36 @@ def add_cluster(scope: Construct, stage: Stage, vpc: ec2.Vpc) -> eks.CfnCluster:
         ),
         update_config=eks.CfnNodegroup.UpdateConfigProperty(max_unavailable=1),
     )
-    for name in _ADDONS:
-        eks.CfnAddon(scope, f"Addon-{name}", cluster_name=cluster.ref, addon_name=name)
+    for name, configuration in _ADDONS.items():
+        eks.CfnAddon(
+            scope,
+            f"Addon-{name}",
+            cluster_name=cluster.ref,
+            addon_name=name,
+            configuration_values=None if configuration is None else json.dumps(configuration),
+            # A new cluster has these already, as EKS configures them.
+            resolve_conflicts="OVERWRITE",
+        )
+    _add_deployers(scope, cluster)
     return cluster
+
+
+def _add_deployers(scope: Construct, cluster: eks.CfnCluster) -> None:
+    """Let the role that releases into the cluster.
+
+    No access policy of EKS fits: they know nothing of certificates and monitors. So the entry only
+    names a group, and a Role in the namespace says what that may do.
+    """
+    principal = CfnParameter(
+        scope,
+        "DeployRoleArn",
+        description="ARN of the IAM role that releases (DEPLOY_ROLE in docs/delivery.md).",
+        allowed_pattern=r"arn:aws[a-z-]*:iam::\d{12}:role/.+",
+    )
+    eks.CfnAccessEntry(
+        scope,
+        "Deployers",
+        cluster_name=cluster.ref,
+        principal_arn=principal.value_as_string,
+        kubernetes_groups=[DEPLOYERS],
+    )

@@ -1,9 +1,10 @@
-"""The catalogue's database, the Redis of the ledger, and their secrets."""
+"""The catalogue's database, the Redis of the ledger, their secrets, and the shared files."""
 
 from __future__ import annotations
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_efs as efs
 from aws_cdk import aws_elasticache as elasticache
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secrets
@@ -109,3 +110,28 @@ def add_cache(
         auto_minor_version_upgrade=True,
     )
     return cache, group
+
+
+def add_files(scope: Construct, stage: Stage, vpc: ec2.Vpc) -> efs.FileSystem:
+    """Add the file system that all gateways share: the keys that sign tokens are on it.
+
+    Disks of EBS are for one node each.
+    """
+    group = ec2.SecurityGroup(
+        scope,
+        "FilesAccess",
+        vpc=vpc,
+        description="The shared files of Sluice.",
+        allow_all_outbound=False,
+    )
+    return efs.FileSystem(
+        scope,
+        "Files",
+        vpc=vpc,
+        vpc_subnets=_DATA,
+        security_group=group,
+        encrypted=True,
+        enable_automatic_backups=stage.is_protected,
+        # Without the keys every session ends.
+        removal_policy=RemovalPolicy.RETAIN if stage.is_protected else RemovalPolicy.DESTROY,
+    )

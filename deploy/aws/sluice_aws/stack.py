@@ -8,12 +8,13 @@ from constructs import Construct
 
 from sluice_aws.access import add_access
 from sluice_aws.cluster import add_cluster
-from sluice_aws.data import REDIS_PORT, add_cache, add_database
+from sluice_aws.data import REDIS_PORT, add_cache, add_database, add_files
 from sluice_aws.network import add_network
 from sluice_aws.stages import Stage
 from sluice_aws.storage import add_storage
 
 _MYSQL_PORT = 3306
+_NFS_PORT = 2049
 
 
 class SluiceStack(Stack):
@@ -33,6 +34,7 @@ class SluiceStack(Stack):
         storage = add_storage(self, stage)
         database = add_database(self, stage, vpc)
         cache, cache_access = add_cache(self, stage, vpc)
+        files = add_files(self, stage, vpc)
         cluster = add_cluster(self, stage, vpc)
         add_access(self, stage, cluster, storage)
         pods = ec2.SecurityGroup.from_security_group_id(
@@ -40,6 +42,7 @@ class SluiceStack(Stack):
         )
         database.connections.allow_from(pods, ec2.Port.tcp(_MYSQL_PORT), "Pods of the cluster")
         cache_access.connections.allow_from(pods, ec2.Port.tcp(REDIS_PORT), "Pods of the cluster")
+        files.connections.allow_from(pods, ec2.Port.tcp(_NFS_PORT), "Nodes of the cluster")
         if database.secret is None:
             raise ValueError("the database has no generated secret")
         outputs = {
@@ -49,6 +52,7 @@ class SluiceStack(Stack):
             "DatabaseHost": database.db_instance_endpoint_address,
             "DatabaseSecret": database.secret.secret_arn,
             "RedisHost": cache.attr_primary_end_point_address,
+            "FileSystemId": files.file_system_id,
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

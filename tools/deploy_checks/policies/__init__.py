@@ -11,6 +11,7 @@ from typing import Final
 from tools.deploy_checks.manifests import Manifest
 from tools.deploy_checks.policies import (
     access,
+    aws,
     network,
     pods,
     ports,
@@ -31,6 +32,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
     "spread": pods.spread,
     "tokens": access.tokens,
     "secrets": access.secrets,
+    "authorities": access.authorities,
     "resources": resources.resources,
     "memory": resources.memory,
     "quota": resources.quota,
@@ -45,6 +47,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
     "triggers": triggers.triggers,
     "network": network.network,
     "transport": transport.transport,
+    "aws": aws.aws,
 }
 
 

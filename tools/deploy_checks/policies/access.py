@@ -14,6 +14,8 @@ EXTERNAL: Final[Mapping[str, frozenset[str]]] = {
     "s3": frozenset({"access-key", "secret-key"}),
 }
 """Secrets that an operator makes (docs/deployment.md), with their keys."""
+AUTHORITIES: Final = "mysql-ca"
+"""Config map that an operator makes, with the authorities of MySQL's certificate."""
 _CERTIFICATE: Final = frozenset({"tls.crt", "tls.key", "ca.crt"})
 
 
@@ -32,6 +34,28 @@ def tokens(manifests: Sequence[Manifest]) -> Iterator[str]:
             yield f"{workload.shown}: has no service account of its own"
         elif account.get("automountServiceAccountToken") is not False:
             yield f"ServiceAccount {account['metadata']['name']}: mounts its token"
+
+
+def authorities(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Yield config maps that are missing, and workloads that lack the authorities of MySQL.
+
+    The secret `mysql` is one for all: if its URL has `ssl_ca`, each that mounts it needs the file.
+    """
+    known = by_name(manifests, "ConfigMap").keys() | {AUTHORITIES}
+    lacking = []
+    mounting = 0
+    for workload in our_workloads(manifests):
+        volumes = workload.pod.get("volumes", [])
+        maps = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
+        yield from (f"{workload.shown}: there is no config map {name}" for name in maps - known)
+        if any(volume.get("secret", {}).get("secretName") == "mysql" for volume in volumes):
+            mounts = {mount["name"] for mount in workload.main.get("volumeMounts", [])}
+            if AUTHORITIES in maps and AUTHORITIES in mounts:
+                mounting += 1
+            else:
+                lacking.append(workload)
+    if mounting:
+        yield from (f"{each.shown}: does not mount {AUTHORITIES}" for each in lacking)
 
 
 def known_secrets(manifests: Sequence[Manifest]) -> dict[str, frozenset[str]]:

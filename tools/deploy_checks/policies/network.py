@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tools.deploy_checks.manifests import (
     Manifest,
     Workload,
+    environment_of,
     of_kind,
     selects,
     workloads,
 )
 
 NAMESPACE: Final = "sluice"
+INGRESS: Final = "ingress-nginx"
+"""Namespace of the ingress controller."""
 Arrow = tuple[str, str]
 """Who connects to what: `intake`, `repository-api:50052`. What is outside has a word of its own."""
 CALLS: Final[frozenset[Arrow]] = frozenset(
@@ -42,7 +46,7 @@ WITH_HTTPS: Final = frozenset(
 )
 ENTRIES: Final[Mapping[str, frozenset[str]]] = {
     "clients": frozenset({"intake:50051", "repository-api:50052", "gateway:8080"}),
-    "ingress-nginx": frozenset({"intake:50051", "repository-api:50052", "gateway:8080"}),
+    INGRESS: frozenset({"intake:50051", "repository-api:50052", "gateway:8080"}),
     "monitoring": frozenset(
         f"{name}:9464"
         for name in (
@@ -73,7 +77,8 @@ def network(manifests: Sequence[Manifest]) -> Iterator[str]:
         if _leaves(policies, source, target, port) and _enters(policies, source, target, port)
     }
     yield from _differences(allowed, _expected_calls(everyone))
-    yield from _outside_problems(policies, everyone)
+    yield from _outside_problems(policies, everyone, manifests)
+    yield from _issuer_problems(policies, everyone, manifests)
     yield from _entry_problems(policies, everyone, manifests)
 
 
@@ -145,7 +150,16 @@ def _enters(policies: Sequence[Manifest], source: Workload, target: Workload, po
     )
 
 
-def _outside_problems(policies: Sequence[Manifest], everyone: Sequence[Workload]) -> Iterator[str]:
+def _backends_of(workload: Workload, manifests: Sequence[Manifest]) -> frozenset[str]:
+    """Return the backends to which a workload connects with its settings."""
+    backends = BACKENDS.get(workload.name, frozenset())
+    has_kafka = environment_of(workload, manifests).get("SLUICE_EVENTS") == "kafka"
+    return backends if has_kafka else backends - {"kafka"}
+
+
+def _outside_problems(
+    policies: Sequence[Manifest], everyone: Sequence[Workload], manifests: Sequence[Manifest]
+) -> Iterator[str]:
     """Compare egress to addresses with the backends that are no pods of these manifests."""
     inside = {each.name for each in everyone}
     for workload in everyone:
@@ -158,7 +172,7 @@ def _outside_problems(policies: Sequence[Manifest], everyone: Sequence[Workload]
                 continue
             for port in rule.get("ports") or [{"port": "every port"}]:
                 found.add(OUTSIDE.get(port["port"], str(port["port"])))
-        outside = BACKENDS.get(workload.name, frozenset()) - inside
+        outside = _backends_of(workload, manifests) - inside
         wanted = {"https" if backend == "s3" else backend for backend in outside}
         if outside and workload.name in WITH_HTTPS:
             wanted.add("https")
@@ -168,6 +182,33 @@ def _outside_problems(policies: Sequence[Manifest], everyone: Sequence[Workload]
         )
         if not any(_is_dns(rule) for rule in _rules(policies, workload, "egress")):
             yield f"{workload.name} cannot resolve names"
+
+
+def _issuer_problems(
+    policies: Sequence[Manifest], everyone: Sequence[Workload], manifests: Sequence[Manifest]
+) -> Iterator[str]:
+    """Yield services that cannot ask an issuer behind the ingress controller for its keys.
+
+    Kube-proxy and some networks send what goes to the controller's address outside straight to its
+    pods, so that a policy sees the pods.
+    """
+    hosts = {
+        rule["host"]
+        for ingress in of_kind(manifests, "Ingress")
+        for rule in ingress["spec"]["rules"]
+    }
+    for workload in everyone:
+        if workload.name not in BACKENDS or not workload.is_served:
+            continue
+        environment = environment_of(workload, manifests)
+        issuer = urlsplit(environment.get("SLUICE_AUTH__ISSUER", "")).hostname
+        if workload.service not in ("intake", "repository") or issuer not in hosts:
+            continue
+        if not any(
+            _has_port(rule, 443) and INGRESS in map(_namespace_of, rule.get("to") or [])
+            for rule in _rules(policies, workload, "egress")
+        ):
+            yield f"{workload.name} cannot connect to its issuer behind {INGRESS}"
 
 
 def _is_dns(rule: Mapping[str, Any]) -> bool:
@@ -190,7 +231,7 @@ def _entry_problems(
                 found.setdefault(name, set()).update(f"{workload.name}:{port}" for port in ports)
     active = {"clients"}
     if any(of_kind(manifests, "Ingress")):
-        active.add("ingress-nginx")
+        active.add(INGRESS)
     if any(of_kind(manifests, "ServiceMonitor")):
         active.add("monitoring")
     for name, targets in sorted(found.items()):

@@ -29,6 +29,8 @@ LISTENERS: Final[Mapping[str, Mapping[str, str]]] = {
     "gateway": {"http": "SLUICE_GATEWAY_ADDRESS", METRICS: "SLUICE_METRICS_ADDRESS"},
 }
 """Port names of each service, and the settings of their addresses."""
+STAGE: Final = "sluice/stage"
+"""Label of what is applied before the services (docs/deployment.md)."""
 _TARGETS: Final = ("SLUICE_REPOSITORY_SERVER", "SLUICE_INTAKE_SERVER")
 _TARGET: Final = re.compile(r"dns:///(?P<name>[a-z-]+):(?P<port>\d+)")
 
@@ -115,6 +117,10 @@ def labels(manifests: Sequence[Manifest]) -> Iterator[str]:
                 yield f"{workload.shown}: lacks the labels {NAME} and {PART_OF}: {OURS}"
         if workload.is_served:
             yield from _scrape_problems(workload, manifests)
+    jobs = [each.manifest for each in our_workloads(manifests) if not each.is_served]
+    for manifest in [*of_kind(manifests, "NetworkPolicy", "ConfigMap"), *jobs]:
+        if manifest["metadata"].get("labels", {}).get(STAGE) != "before":
+            yield f"{shown(manifest)}: lacks the label {STAGE}: before; services need it first"
 
 
 def _scrape_problems(workload: Workload, manifests: Sequence[Manifest]) -> Iterator[str]:
