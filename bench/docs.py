@@ -15,7 +15,7 @@ from bench.report.markdown import fill
 from bench.report.plots import draw
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
-PAGES: Final = ("phases.md", "performance.md")
+PAGES: Final = ("phases.md", "performance.md", "scaling.md")
 NAME: Final = "report"
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from bench.capacity import command
+from bench.capacity.costs import NotMeasuredError
 from bench.report.document import Document, GateRecord
 from bench.report.flat import text
 from bench.report.layers import layers
@@ -33,7 +35,8 @@ def fill(page: str, document: Document) -> str:
     Blocks: `run` (when, where, on which versions), `gates` (all of them), `gates NAME…` (those of
     some scenarios), `layers`, `phase NAME` (date, gates, throughput, latency, errors, processes),
     `order` (which phases passed, one after the other), `throughput NAME` (against concurrency),
-    `cores NAME…` (what a core of each process carries) and `harness` (what measuring costs).
+    `cores NAME…` (what a core of each process carries), `harness` (what measuring costs) and
+    `capacity` (what `python -m bench.capacity` prints for the kept run).
     """
 
     def render(match: re.Match[str]) -> str:
@@ -174,6 +177,14 @@ def _harness(document: Document, _: Sequence[str]) -> str:
     return _table(("what", ""), [*((t, text(cost.get(key))) for t, key in titles), *shares])
 
 
+def _capacity(document: Document, _: Sequence[str]) -> str:
+    try:
+        printed = command.output(document, command.KEPT_RUN, ())
+    except NotMeasuredError:
+        return _NOT_MEASURED
+    return f"```console\n$ python -m bench.capacity\n{printed}\n```"
+
+
 def _of(document: Document, scenario: str) -> Any:
     return document["scenarios"][scenario]
 
@@ -251,4 +262,5 @@ _BLOCKS: Final[Mapping[str, Callable[[Document, Sequence[str]], str]]] = {
     "throughput": _throughput,
     "cores": _cores,
     "harness": _harness,
+    "capacity": _capacity,
 }
