@@ -35,6 +35,7 @@ NEEDS: Final = {
     "sluice_tls_": Needs.TLS,
     "sluice_auth_keys_": Needs.KEYS,
     "sluice_data_disk_": Needs.STANDALONE,
+    'backlog=~"kafka': Needs.KAFKA,
 }
 PHASE_1: Final = {
     "SLUICE_COORDINATION": "memory",

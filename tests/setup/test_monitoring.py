@@ -118,15 +118,15 @@ def test_alert_is_complete(alert: Alert) -> None:
     assert alert.fires.series != alert.quiet.series
 
 
-def test_each_alert_has_two_rule_tests() -> None:
-    """One in which it is expected, and one in which nothing is."""
+def test_each_alert_has_both_rule_tests() -> None:
+    """At least one in which it is expected, and one in which nothing is."""
     tests: dict[str, list[list[Any]]] = {}
     for path in sorted((ROOT / files.PROMETHEUS / "tests").glob("*.yaml")):
         for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
             for case in test["alert_rule_test"]:
                 tests.setdefault(case["alertname"], []).append(case["exp_alerts"])
     assert tests.keys() == {alert.name for alert in rules.all_alerts()}
-    assert all(sorted(map(len, expected)) == [0, 1] for expected in tests.values())
+    assert all(set(map(len, expected)) == {0, 1} for expected in tests.values())
 
 
 def test_runbooks_have_the_parts_that_a_reader_needs() -> None:

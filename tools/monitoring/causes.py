@@ -12,16 +12,22 @@ _CRITICAL: Final = Severity.CRITICAL
 _WARNING: Final = Severity.WARNING
 GIB: Final = 1024**3
 KEYS_REFRESHED: Final = "sluice_auth_keys_refreshed_timestamp_seconds"
+SWEPT: Final = "sluice_sweep_timestamp_seconds"
 
 
 def _by(*labels: str) -> str:
     return f"by ({', '.join(('namespace', *labels))})"
 
 
+_BY_JOB: Final = _by("job")
+# The ServiceMonitors of deploy/k8s name their jobs after the workloads.
+_UP: Final = 'up{job=~"sluice.*"}', 'up{namespace=~"sluice.*", job=~"intake|repository|gateway"}'
+"""Targets that always exist. An autoscaler may leave no processor on Kubernetes."""
+
+
 _PROCESSES: Final = (
     Alert(
         name="SluiceTargetDown",
-        # The ServiceMonitors of deploy/k8s name their jobs after the workloads.
         value='(up{job=~"sluice.*"}'
         ' or up{namespace=~"sluice.*", job=~"intake|repository|processor|gateway"})',
         condition="== 0",
@@ -41,6 +47,95 @@ _PROCESSES: Final = (
                 'up{job="node", instance="a:9100"}': "0x60",
                 'up{namespace="shop", job="gateway", instance="a:8080"}': "0x60",
             }
+        ),
+    ),
+    Alert(
+        name="SluiceTargetsGone",
+        value="("
+        + " or ".join(f"group {_BY_JOB} (last_over_time({series}[1d]))" for series in _UP)
+        + ")",
+        condition=f"unless group {_BY_JOB} ({_UP[0]} or {_UP[1]})",
+        wait="10m",
+        severity=_CRITICAL,
+        summary="{{ $labels.job }} has no process any more",
+        description="Prometheus scraped it within the last day, and has nothing left to scrape: no"
+        " pod is ready or exists, or the service discovery does not find them.",
+        runbook="workload-gone",
+        fires=Example(
+            {
+                # A pod that is gone leaves no `up` of 0 behind.
+                'up{namespace="sluice", job="intake", instance="a:9464"}': "1x10 stale",
+                'up{namespace="sluice", job="intake", instance="b:9464"}': "1x15 stale",
+                'up{namespace="sluice", job="gateway", instance="c:9464"}': "1x60",
+            },
+            labels={"namespace": "sluice", "job": "intake"},
+        ),
+        quiet=Example(
+            {
+                # A rollout replaces its pods one by one; no processor is left at night.
+                'up{namespace="sluice", job="intake", instance="a:9464"}': "1x10 stale",
+                'up{namespace="sluice", job="intake", instance="b:9464"}': "_x9 1x60",
+                'up{namespace="sluice", job="processor", instance="c:9464"}': "1x10 stale",
+                'up{namespace="shop", job="gateway", instance="d:8080"}': "1x10 stale",
+            }
+        ),
+        also_fires=(
+            Example(
+                {'up{job="sluice-processor", instance="a:9464"}': "1x10 stale"},
+                labels={"job": "sluice-processor"},
+            ),
+        ),
+    ),
+    Alert(
+        name="SluiceRoleMissing",
+        value=f"group {_by('role')} (last_over_time(sluice_role_running[1d]))",
+        condition=f"unless group {_by('role')} (sluice_role_running)",
+        wait="10m",
+        severity=_CRITICAL,
+        summary="No process runs the role {{ $labels.role }}",
+        description="A repository ran it within the last day. What the role does stays undone, and"
+        " the gauges that it exports are missing or 0.",
+        runbook="workload-gone",
+        fires=Example(
+            {
+                'sluice_role_running{role="api", instance="a:9464"}': "1x60",
+                'sluice_role_running{role="relay", instance="b:9464"}': "1x10 stale",
+            },
+            labels={"role": "relay"},
+        ),
+        quiet=Example(
+            {
+                'sluice_role_running{role="relay", instance="a:9464"}': "1x10 stale",
+                'sluice_role_running{role="relay", instance="b:9464"}': "_x14 1x60",
+            }
+        ),
+    ),
+    Alert(
+        name="SluiceProcessorMissing",
+        # Of what an autoscaler follows. A photo whose event is a dead letter waits for a person.
+        value=f'max {BY_NAMESPACE} (sluice_gateway_backlog{{backlog=~"kafka|kafka-s3|sqs"}})',
+        condition=f"> 0 unless on (namespace) group {BY_NAMESPACE} (sluice_processor_in_flight)",
+        wait="10m",
+        severity=_CRITICAL,
+        summary="Events wait, and no processor runs",
+        description="Photos get no thumbnails, and their jobs do not end. An autoscaler that"
+        " follows the queue starts processors within seconds.",
+        runbook="workload-gone",
+        fires=Example(
+            {
+                'sluice_gateway_backlog{backlog="kafka"}': "0x10 40x60",
+                "sluice_processor_in_flight": "0x10 stale",
+            }
+        ),
+        quiet=Example({'sluice_gateway_backlog{backlog="kafka"}': "0x60"}),
+        also_quiet=(
+            Example(
+                {
+                    'sluice_gateway_backlog{backlog="kafka"}': "40x60",
+                    "sluice_processor_in_flight": "8x60",
+                }
+            ),
+            Example({'sluice_gateway_backlog{backlog="photos"}': "3x60"}),
         ),
     ),
     Alert(
@@ -103,7 +198,7 @@ _WORK: Final = (
         wait="5m",
         severity=_WARNING,
         summary="Work has waited for more than two minutes",
-        description="Ready parts or completions are not taken: no worker runs, all are busy, or"
+        description="Ready parts or completions are not taken: all workers are busy, none runs, or"
         " their items fail and are repeated.",
         runbook="queue-old",
         fires=Example({"sluice_queue_oldest_age_seconds": "0+60x60"}),
@@ -111,7 +206,8 @@ _WORK: Final = (
     ),
     Alert(
         name="SluiceProcessorBehind",
-        value=f"sum {_by('source')} (sluice_processor_lag)",
+        # Not the sum: each processor reports the lag of its whole group.
+        value=f"max {_by('source')} (sluice_processor_lag)",
         condition="> 10000",
         wait="10m",
         severity=_WARNING,
@@ -122,7 +218,12 @@ _WORK: Final = (
         fires=Example(
             {'sluice_processor_lag{source="kafka"}': "20000x60"}, labels={"source": "kafka"}
         ),
-        quiet=Example({'sluice_processor_lag{source="kafka"}': "9000x60"}),
+        quiet=Example(
+            {
+                f'sluice_processor_lag{{source="kafka", instance="{name}:9464"}}': "9000x60"
+                for name in "abc"
+            }
+        ),
     ),
     Alert(
         name="SluiceJobsDeferred",
@@ -147,8 +248,8 @@ _EVENTS: Final = (
         wait="5m",
         severity=_WARNING,
         summary="An event has waited for its broker for more than five minutes",
-        description="The relay does not publish: the broker does not answer, or no relay holds the"
-        " lease. Uploads go on; consumers do not hear of them.",
+        description="The relay does not publish: the broker or the catalogue does not answer."
+        " Uploads go on; their events do not reach the consumers.",
         runbook="events-old",
         fires=Example({"sluice_events_oldest_age_seconds": "0+60x60"}),
         quiet=Example({"sluice_events_oldest_age_seconds": "30x60"}),
@@ -187,12 +288,15 @@ _EVENTS: Final = (
 _CLEANING: Final = (
     Alert(
         name="SluiceSweeperBehind",
-        value=f"time() - max {_by('kind')} (sluice_sweep_timestamp_seconds)",
+        # The last pass of any sweeper within a day, also of one that is gone. Before the first
+        # pass the gauge is 0: then the first scrape counts, however often its process restarts.
+        value=f"time() - (max {_by('kind')} (max_over_time({SWEPT}[1d])) > 0"
+        f" or min {_by('kind')} (min_over_time(timestamp({SWEPT})[1d:5m])))",
         condition="> 1800",
         wait="5m",
         severity=_WARNING,
         summary="The sweeper has not finished its work {{ $labels.kind }} for half an hour",
-        description="No sweeper runs, or this kind of work fails each time. What crashes left"
+        description="This kind of work fails each time, or no sweeper runs. What crashes left"
         " behind stays, and lost hints are not repeated.",
         runbook="sweeper-behind",
         fires=Example(
@@ -201,6 +305,35 @@ _CLEANING: Final = (
             labels={"kind": "cleaned"},
         ),
         quiet=Example({'sluice_sweep_timestamp_seconds{kind="cleaned"}': "0+60x90"}, at="60m"),
+        also_fires=(
+            # No sweeper runs any more.
+            Example(
+                {f'{SWEPT}{{kind="cleaned", instance="a:9464"}}': "0+60x20 stale"},
+                at="60m",
+                labels={"kind": "cleaned"},
+            ),
+            # Sweepers end soon after their start, each in another pod, and no pass succeeds.
+            Example(
+                {
+                    f'{SWEPT}{{kind="cleaned", instance="a:9464"}}': "_x5 0x25 stale",
+                    f'{SWEPT}{{kind="cleaned", instance="b:9464"}}': "_x30 0x60",
+                },
+                at="60m",
+                labels={"kind": "cleaned"},
+            ),
+        ),
+        also_quiet=(
+            # A rollout: the next sweeper has not ended its first pass.
+            Example(
+                {
+                    f'{SWEPT}{{kind="cleaned", instance="a:9464"}}': "0+60x50 stale",
+                    f'{SWEPT}{{kind="cleaned", instance="b:9464"}}': "_x50 0x40",
+                },
+                at="60m",
+            ),
+            # The first start of a deployment, with a first pass of twenty minutes.
+            Example({f'{SWEPT}{{kind="cleaned"}}': "_x40 0x20"}, at="60m"),
+        ),
     ),
     Alert(
         name="SluiceSweeperItemsFail",

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 RUNBOOKS: Final = "https://sluice.example.com/docs/runbooks"
-"""Base of the links to runbooks. Replace it by the place where your copy of docs/ is served."""
+"""Base of the links to runbooks. Set it to the address at which you serve docs/."""
 BY_NAMESPACE: Final = "by (namespace)"
 """Deployments that one Prometheus scrapes are judged separately. Without Kubernetes the label is
 absent, and all targets are one deployment."""
@@ -18,9 +18,9 @@ class Severity(StrEnum):
     """What an alert asks for."""
 
     CRITICAL = "critical"
-    """Wake somebody up."""
+    """Page."""
     WARNING = "warning"
-    """Somebody looks at it on the next working day."""
+    """Read on the next working day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alerting rule with one input that fires it and one that does not.
+    """An alerting rule with inputs that fire it and inputs that do not.
 
     `value` returns data while everything is well, and `condition` selects what is wrong in it: so
     a check can tell a healthy system from a misspelt query.
@@ -56,6 +56,8 @@ class Alert:
     runbook: str
     fires: Example
     quiet: Example
+    also_fires: tuple[Example, ...] = ()
+    also_quiet: tuple[Example, ...] = ()
     more_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -21,6 +21,7 @@ class Objective:
         target: required ratio of good events.
         bad, total: rates with `{window}` for the window; `bad` may be the difference to `total`.
         bad_series, good_series: series of one bad and of one good event, for the rule tests.
+        uncounted_series: series that count neither as bad nor as good.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Objective:
     total: str
     bad_series: tuple[str, ...]
     good_series: tuple[str, ...]
+    uncounted_series: tuple[str, ...] = ()
 
     @property
     def budget(self) -> float:
@@ -61,7 +63,7 @@ class Burn:
 
 
 FAST: Final = (Burn("1h", "5m", 1, 0.02), Burn("6h", "30m", 6, 0.05))
-"""A budget that ends within days: somebody is woken up."""
+"""A budget that ends within days. It pages."""
 SLOW: Final = (Burn("1d", "2h", 24, 0.10), Burn("3d", "6h", 72, 0.10))
 _EVENTS: Final = 10_000
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
@@ -84,6 +86,19 @@ _COMPLETION = _above_bound("sluice_upload_completion_seconds", "", "60.0")
 _PHOTOS = _above_bound("sluice_processor_delay_seconds", "", "60.0")
 _CALLS: Final = "grpc_server_handled_total"
 _SERVER_ERRORS: Final = 'grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS"'
+_REQUESTS: Final = "http_server_requests_seconds_count"
+_OF_CLIENTS: Final = 'uri!~"/healthz|/readyz|/metrics|/actuator/.*"'
+"""Without probes and scrapes, which outnumber the requests of a quiet gateway."""
+_HTTP_ERRORS: Final = f'{_OF_CLIENTS}, status=~"5..", status!="507"'
+"""507 is a used-up quota: the answer that the caller has to get."""
+
+
+def _failed(counter: str, errors: str, selector: str = "") -> tuple[str, str]:
+    """Return the rates of the counter with labels of errors, and with the selector alone."""
+    total = f"sum {BY_NAMESPACE} (rate({counter}{_braced(selector)}[{{window}}]))"
+    bad = f"sum {BY_NAMESPACE} (rate({counter}{_braced(errors)}[{{window}}]))"
+    # `or` keeps a deployment without a single error at 0 instead of at no data.
+    return f"{bad} or 0 * {total}", total
 
 
 def _within(histogram: str, labels: str, bound: str) -> tuple[str, str]:
@@ -105,12 +120,21 @@ OBJECTIVES: Final = (
         "availability",
         0.999,
         "calls without UNAVAILABLE, INTERNAL, UNKNOWN or DATA_LOSS",
-        # `or` keeps a deployment without a single error at 0 instead of at no data.
-        f"sum {BY_NAMESPACE} (rate({_CALLS}{{{_SERVER_ERRORS}}}[{{window}}]))"
-        f" or 0 * sum {BY_NAMESPACE} (rate({_CALLS}[{{window}}]))",
-        f"sum {BY_NAMESPACE} (rate({_CALLS}[{{window}}]))",
+        *_failed(_CALLS, _SERVER_ERRORS),
         bad_series=(f'{_CALLS}{{grpc_method="UploadChunk", grpc_code="UNAVAILABLE"}}',),
         good_series=(f'{_CALLS}{{grpc_method="UploadChunk", grpc_code="OK"}}',),
+    ),
+    Objective(
+        "gateway",
+        0.999,
+        "HTTP requests answered without a status of 500 to 599 other than 507",
+        *_failed(_REQUESTS, _HTTP_ERRORS, _OF_CLIENTS),
+        bad_series=(f'{_REQUESTS}{{uri="/commands/upload-jobs", status="503"}}',),
+        good_series=(
+            f'{_REQUESTS}{{uri="/commands/upload-jobs", status="201"}}',
+            f'{_REQUESTS}{{uri="/commands/upload-jobs", status="507"}}',
+        ),
+        uncounted_series=(f'{_REQUESTS}{{uri="/readyz", status="503"}}',),
     ),
     Objective(
         "completion",
@@ -144,6 +168,7 @@ def groups() -> tuple[Group, ...]:
 def _alert(objective: Objective, *, is_fast: bool) -> Alert:
     pairs = FAST if is_fast else SLOW
     name, budget = objective.name.capitalize(), objective.budget
+    spent = ", or ".join(f"{burn.share * 100:g} % within {burn.long}" for burn in pairs)
     return Alert(
         name=f"Sluice{name}Budget{'Fast' if is_fast else 'Slow'}Burn",
         value="",
@@ -153,12 +178,7 @@ def _alert(objective: Objective, *, is_fast: bool) -> Alert:
         summary=f"The error budget of {objective.name} burns {'fast' if is_fast else 'slowly'}",
         description=(
             f"Objective: {objective.target * 100:g} % of {objective.title}, over {PERIOD_DAYS}"
-            " days. "
-            + " Or: ".join(
-                f"{burn.share * 100:g} % of the budget was spent within {burn.long}"
-                for burn in pairs
-            )
-            + "."
+            f" days. Spent of its budget: at least {spent}. It is still being spent."
         ),
         runbook=f"{objective.name}-budget",
         fires=_example(objective, is_fast=is_fast, ratio=0.2 if is_fast else 3.5 * budget),
@@ -184,5 +204,6 @@ def _example(objective: Objective, *, is_fast: bool, ratio: float) -> Example:
     for one in objective.bad_series:
         # A bad observation is in the count of its histogram, and in no bucket below the bound.
         series[one] = f"0+{_EVENTS if one in series else bad}x{minutes}"
+    series |= dict.fromkeys(objective.uncounted_series, f"0+{_EVENTS}x{minutes}")
     at, step = ("80m", "1m") if is_fast else ("35h", "30m")
     return Example(series, at, step=step)

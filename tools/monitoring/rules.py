@@ -29,7 +29,7 @@ def rule_file(groups: Iterable[Group]) -> str:
 
 
 def rule_tests(name: str, groups: Iterable[Group]) -> Mapping[str, str]:
-    """Return files of promtool tests by step: each alert fires once, and stays silent once."""
+    """Return files of promtool tests by step: each alert fires, and stays silent."""
     groups = tuple(groups)
     by_step: dict[str, list[dict[str, Any]]] = {}
     for alert in (alert for group in groups for alert in group.alerts):
@@ -67,16 +67,25 @@ def operator_resource() -> str:
 
 
 def _tests(alert: Alert) -> list[dict[str, Any]]:
-    fired = {
-        "exp_labels": {**alert.labels, **alert.fires.labels},
+    return [
+        *(
+            _test(f"{alert.name} fires", alert, example, [_fired(alert, example)])
+            for example in (alert.fires, *alert.also_fires)
+        ),
+        *(
+            _test(f"{alert.name} does not fire", alert, example, [])
+            for example in (alert.quiet, *alert.also_quiet)
+        ),
+    ]
+
+
+def _fired(alert: Alert, example: Example) -> dict[str, Any]:
+    return {
+        "exp_labels": {**alert.labels, **example.labels},
         "exp_annotations": {
-            name: _filled(text, alert.fires.labels) for name, text in alert.annotations.items()
+            name: _filled(text, example.labels) for name, text in alert.annotations.items()
         },
     }
-    return [
-        _test(f"{alert.name} fires", alert, alert.fires, [fired]),
-        _test(f"{alert.name} does not fire", alert, alert.quiet, []),
-    ]
 
 
 def _test(name: str, alert: Alert, example: Example, fired: list[dict[str, Any]]) -> dict[str, Any]:

@@ -82,6 +82,15 @@ async def test_all_roles_turn_uploads_into_verified_nodes(world: World) -> None:
             assert node.sha256 is not None
 
 
+async def test_process_reports_the_roles_that_it_runs(world: World) -> None:
+    def reported(role: Role) -> float | None:
+        return world.deps.metrics.registry.get_sample_value("sluice_role_running", {"role": role})
+
+    async with running(world, frozenset({Role.PARTS, Role.RELAY})):
+        await until(lambda: reported(Role.PARTS) == reported(Role.RELAY) == 1.0)
+        assert reported(Role.SWEEPER) is None
+
+
 @pytest.mark.rule(15)
 async def test_work_ready_before_start_is_done(world: World) -> None:
     upload = await world.upload(CHUNKS)

@@ -42,7 +42,8 @@ DASHBOARD: Final = Dashboard(
         Panel(
             "Waiting events",
             Unit.COUNT,
-            (Query("sum by (source) (sluice_processor_lag)", "{{source}}"),),
+            # Not the sum: each processor reports the lag of its whole group.
+            (Query("max by (source) (sluice_processor_lag)", "{{source}}"),),
             "The autoscaling signal. By source: log, kafka, kafka-s3, sqs.",
         ),
         Panel(

@@ -97,8 +97,8 @@ DASHBOARD: Final = Dashboard(
         Panel(
             "Sweeper: time since a full pass",
             Unit.SECONDS,
-            (Query("time() - max by (kind) (sluice_sweep_timestamp_seconds)", "{{kind}}"),),
-            "By kind of work.",
+            (Query("time() - max by (kind) (sluice_sweep_timestamp_seconds > 0)", "{{kind}}"),),
+            "By kind of work, after its first pass.",
             bound=1800,
         ),
         Panel(

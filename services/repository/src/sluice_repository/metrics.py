@@ -104,7 +104,7 @@ class RepositoryMetrics(Instruments):
         )
         self.swept_at = Gauge(
             "sluice_sweep_timestamp_seconds",
-            "End of the last pass of the sweeper without an error, by kind, Unix time",
+            "End of the last pass of the sweeper without an error, by kind, Unix time; 0 before it",
             ("kind",),
             registry=r,
         )
@@ -118,6 +118,9 @@ class RepositoryMetrics(Instruments):
             "sluice_catalogue_migrations_pending",
             "Migrations of this release that the database of the catalogue lacks",
             registry=r,
+        )
+        self.role_running = Gauge(
+            "sluice_role_running", "1 for each role of the process", ("role",), registry=r
         )
         self.role_errors = Counter(
             "sluice_role_errors",

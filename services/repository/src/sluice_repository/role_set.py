@@ -42,10 +42,11 @@ async def run_roles(roles: Iterable[Role], deps: RepositoryDeps, stop: asyncio.E
     cancelled and returned, so that another process takes them at once. Cancellation does the same
     without the wait.
     """
+    roles = set(roles)
+    for role in roles:
+        deps.metrics.role_running.labels(role).set(1)
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(loop(stop), name=name) for name, loop in _loops(set(roles), deps)
-        ]
+        tasks = [group.create_task(loop(stop), name=name) for name, loop in _loops(roles, deps)]
         await stop.wait()
         # The relay waits on this event, not on `stop`.
         deps.relay_wakeup.set()

@@ -62,8 +62,9 @@ class Sweeper:
 
         async def repeat(kinds: Kinds, full_pass: float = math.inf) -> None:
             for kind in kinds:
-                # A kind that fails from the start is behind since now.
-                self._deps.metrics.swept_at.labels(kind).set(self._deps.clock())
+                # 0, and not the time of the start: a process that restarts over and over would
+                # look up to date. Alerts count from the first scrape until a pass has ended.
+                self._deps.metrics.swept_at.labels(kind)
                 self._deps.metrics.sweep_item_failures.labels(kind)
             while not stop.is_set():
                 if await self._sweep(kinds) < full_pass:
