@@ -22,7 +22,9 @@ beforeEach(async () => {
 test("a photo's page that cannot be loaded leaves the others in reach", async () => {
   history.replaceState(null, "", "/photos/a");
   render(
-    <QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { retry: false } } })}>
+    <QueryClientProvider
+      client={new QueryClient({ defaultOptions: { queries: { retry: false } } })}
+    >
       <GalleryProvider value={fakeServices([photo("a")]).services}>
         <UploadProvider engine={createFakeUploads([])}>
           <App />
