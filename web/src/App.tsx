@@ -1,6 +1,6 @@
 import { lazy, Suspense, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import { Link, Route, Switch } from "wouter";
+import { Link, Route, Switch, useLocation } from "wouter";
 import { EmptyState } from "@/components/common/EmptyState";
 import { Skeleton } from "@/components/common/Skeleton";
 import { AppShell } from "@/components/layout/AppShell";
@@ -22,10 +22,11 @@ export interface AppProps {
 
 /** All pages, and what stays between them: panel, drop target and messages. */
 export function App({ account }: AppProps) {
+  const [path] = useLocation();
   return (
     <>
       <AppShell account={account}>
-        <ErrorBoundary>
+        <ErrorBoundary path={path}>
           <Suspense fallback={<PageSkeleton />}>
             <Switch>
               <Route path="/">

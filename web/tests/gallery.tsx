@@ -4,6 +4,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { configure, render, type RenderResult } from "@testing-library/react";
 import { vi } from "vitest";
 import { createDeletions } from "@/components/gallery/deletions";
+import { Downloads } from "@/components/gallery/downloads";
 import { GalleryProvider, type GalleryServices } from "@/components/gallery/services";
 import { createSignedUrls } from "@/components/gallery/signedUrls";
 import { Toasts } from "@/components/common/Toasts";
@@ -107,6 +108,7 @@ export function fakeServices(photos: readonly PhotoSummaryView[], tags: readonly
     photos: calls,
     uploads: { reprocess },
     urls: createSignedUrls(),
+    downloads: new Downloads(calls),
     deletions: createDeletions({
       remove: (id) => calls.remove(id),
       removeOnLeave: vi.fn(),

@@ -23,6 +23,7 @@ export function useUploadLimits(
     queryKey: KEY,
     queryFn: async ({ signal }) => limitsOf(await calls.limits(signal)),
     staleTime: STALE_MS,
+    refetchInterval: STALE_MS,
     // Sets are not compared by content.
     structuralSharing: false,
     retry: (_, error) => isPassing(error),

@@ -3,6 +3,7 @@ import { createPortal } from "react-dom";
 import { useTranslation } from "react-i18next";
 import { Button } from "@/components/common/Button";
 import { IconButton } from "@/components/common/IconButton";
+import { useCover } from "@/components/gallery/cover";
 import { followOriginal } from "@/components/gallery/downloads";
 import { PhotoDetails } from "@/components/gallery/PhotoDetails";
 import { Notice, PhotoNotice } from "@/components/gallery/PhotoNotice";
@@ -67,6 +68,7 @@ export default function PhotoPage({
     readonly photoId: string;
     readonly url: string;
   } | null>(null);
+  useCover();
   useModalFocus(page);
 
   const index = photos.findIndex((each) => each.photoId === photoId);

@@ -53,7 +53,7 @@ export function layOut(shapes: readonly Shape[], options: LayoutOptions): readon
       const ids = shapes.slice(start, end).map((shape) => shape.id);
       rows.push({ kind: "heading", group, height: options.headingHeight, ids });
     }
-    rows.push(...justify(shapes, start, end, options));
+    for (const row of justify(shapes, start, end, options)) rows.push(row);
     start = end;
   }
   return rows;

@@ -2,30 +2,36 @@
 import { createContext, useContext } from "react";
 import type { QueryClient } from "@tanstack/react-query";
 import type { PhotoCalls } from "@/lib/api/photos";
-import type { Session } from "@/lib/api/session";
+import type { SessionKeeper } from "@/lib/api/auth";
 import type { UploadCalls } from "@/lib/api/upload";
 import { ApiError } from "@/lib/api/errors";
+import { removeLeft } from "@/lib/files/spool";
 import { createDeletions, type Deletions } from "./deletions";
+import { Downloads } from "./downloads";
 import { createSignedUrls, type SignedUrls } from "./signedUrls";
 
 export interface GalleryServices {
   readonly photos: PhotoCalls;
   readonly uploads: Pick<UploadCalls, "reprocess">;
   readonly deletions: Deletions;
+  readonly downloads: Pick<Downloads, "save">;
   readonly urls: SignedUrls;
 }
 
 export interface GalleryDeps {
   /** Of the gateway, without a slash at its end; empty for the page's own origin. */
   readonly baseUrl: string;
-  readonly session: Session;
+  readonly session: Pick<SessionKeeper, "token" | "getState" | "subscribe">;
   readonly photos: PhotoCalls;
   readonly uploads: Pick<UploadCalls, "reprocess">;
   readonly queries: QueryClient;
   onDeleteFailed(count: number, error: unknown): void;
 }
 
-/** Compose the services, and delete what waits for it when the page is left. */
+/**
+ * Compose the services. What waits to be deleted is when the page is left; files of downloads are
+ * when nobody is logged in any more, in each of the tabs, and those of closed pages at the start.
+ */
 export function createGalleryServices(deps: GalleryDeps): GalleryServices {
   const deletions = createDeletions({
     remove: async (photoId) => {
@@ -56,7 +62,14 @@ export function createGalleryServices(deps: GalleryDeps): GalleryServices {
   window.addEventListener("pagehide", () => {
     deletions.flush();
   });
-  return { photos: deps.photos, uploads: deps.uploads, deletions, urls: createSignedUrls() };
+  const downloads = new Downloads(deps.photos);
+  void removeLeft();
+  deps.session.subscribe(() => {
+    // The next person at this browser must not find the photos of this one.
+    if (deps.session.getState() === "logged-out") void downloads.forget();
+  });
+  const { photos, uploads } = deps;
+  return { photos, uploads, deletions, downloads, urls: createSignedUrls() };
 }
 
 const Context = createContext<GalleryServices | null>(null);

@@ -2,11 +2,12 @@
 import { useState } from "react";
 import { useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
+import { isAbort } from "@/lib/api/errors";
 import type { PhotoSummaryView } from "@/lib/api/schema";
 import { newKey } from "@/lib/api/upload";
 import { toaster } from "@/stores/toastStore";
 import { forEachLimited } from "./deletions";
-import { followOriginal, saveOriginal } from "./downloads";
+import { followOriginal } from "./downloads";
 import { errorText } from "./reasons";
 import { useGalleryServices } from "./services";
 
@@ -41,7 +42,7 @@ export function useDeletePhotos(): (photos: readonly Named[]) => void {
 
 /** Download originals, and add tags. `isBusy`: downloads are under way. */
 export function useBulkActions() {
-  const { photos: calls } = useGalleryServices();
+  const { photos: calls, downloads } = useGalleryServices();
   const { t } = useTranslation();
   const client = useQueryClient();
   const [isBusy, setIsBusy] = useState(false);
@@ -99,12 +100,16 @@ export function useBulkActions() {
         duration: null,
       });
     let toast = show();
-    // One after the other: each takes room on the disk until it is saved.
+    // One after the other: each takes room on the disk, and for a minute after it was saved.
     for (const photo of photos) {
       try {
-        await saveOriginal(calls, photo.photoId);
+        await downloads.save(photo.photoId);
         done += 1;
       } catch (error) {
+        if (isAbort(error)) {
+          toaster.dismiss(toast); // nobody is logged in any more
+          return;
+        }
         failed += 1;
         firstError ??= error;
       }

@@ -12,11 +12,13 @@ export function useElementSize(): readonly [
   const ref = useCallback((element: HTMLElement | null) => {
     if (element === null) return undefined;
     const measure = () => {
-      // Without its scroll bar the page is wider; what is behind a dialog keeps its layout.
-      if (element.closest("[inert]") !== null) return;
       const { width, height } = element.getBoundingClientRect();
       // Whole pixels: a fraction would change the layout of the grid with each step of a resize.
-      setSize({ width: Math.floor(width), height: Math.floor(height) });
+      const measured = { width: Math.floor(width), height: Math.floor(height) };
+      // Without its scroll bar the page is wider; what is behind a dialog keeps its layout, once it
+      // has one: nothing else may measure it when the dialog is closed.
+      const isCovered = element.closest("[inert]") !== null;
+      setSize((known) => (isCovered && known !== UNKNOWN ? known : measured));
     };
     measure();
     const observer = new ResizeObserver(measure);

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link, useRoute } from "wouter";
 import { IconButton } from "@/components/common/IconButton";
 import { Menu, type MenuItem } from "@/components/common/Menu";
-import { useIsPhotoOpen } from "@/components/gallery/paths";
+import { useIsPhotoOpen } from "@/components/gallery/cover";
 import { Images, Languages, Monitor, Moon, Sun, Upload, type LucideIcon } from "@/design/icons";
 import { THEMES, type Theme } from "@/design/theme";
 import { classes } from "@/lib/classes";

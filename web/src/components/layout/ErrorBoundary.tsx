@@ -5,18 +5,32 @@ import { EmptyState } from "@/components/common/EmptyState";
 import { RotateCw, TriangleAlert } from "@/design/icons";
 
 interface ErrorBoundaryProps {
+  /** Where the page is: what has failed is tried again elsewhere. */
+  readonly path: string;
   readonly children: ReactNode;
+}
+
+interface ErrorBoundaryState {
+  readonly hasFailed: boolean;
+  readonly path: string;
 }
 
 /**
  * Keeps a defect of a page, or a part of it that could not be loaded, away from the uploads. React
  * writes the error to the console.
  */
-export class ErrorBoundary extends Component<ErrorBoundaryProps, { readonly hasFailed: boolean }> {
-  override state = { hasFailed: false };
+export class ErrorBoundary extends Component<ErrorBoundaryProps, ErrorBoundaryState> {
+  override state = { hasFailed: false, path: this.props.path };
 
   static getDerivedStateFromError() {
     return { hasFailed: true };
+  }
+
+  static getDerivedStateFromProps(
+    { path }: ErrorBoundaryProps,
+    state: ErrorBoundaryState,
+  ): ErrorBoundaryState | null {
+    return path === state.path ? null : { hasFailed: false, path };
   }
 
   override render() {

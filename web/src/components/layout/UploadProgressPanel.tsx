@@ -2,7 +2,7 @@ import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { IconButton } from "@/components/common/IconButton";
-import { useIsPhotoOpen } from "@/components/gallery/paths";
+import { useIsPhotoOpen } from "@/components/gallery/cover";
 import { openCount, shareOfAll } from "@/components/progress/phases";
 import { ProgressBar } from "@/components/progress/ProgressBar";
 import { ProgressRing } from "@/components/progress/ProgressRing";

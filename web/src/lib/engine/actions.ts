@@ -19,8 +19,8 @@ const UNSENT: ReadonlySet<UploadPhase> = new Set(["waiting", "sending", "paused"
 export function createActions({ core, commands, intake, queue }: ActionDeps): UploadActions {
   const all = (wanted: (item: UploadItem) => boolean) =>
     [...core.state.items.values()].filter(wanted);
-  const shown = (...events: UploadEvent[]) => {
-    core.dispatch(...events);
+  const shown = (events: readonly UploadEvent[]) => {
+    core.dispatchAll(events);
     core.show();
   };
   const entering = (items: readonly UploadItem[], phase: UploadPhase): UploadEvent[] =>
@@ -42,10 +42,10 @@ export function createActions({ core, commands, intake, queue }: ActionDeps): Up
       core.interrupt(id);
       core.release(id);
     }
-    shown(...entering(items, "cancelled"));
+    shown(entering(items, "cancelled"));
   };
   const remove = (items: readonly UploadItem[]) => {
-    shown({ type: "removed", ids: items.map(({ id }) => id) });
+    shown([{ type: "removed", ids: items.map(({ id }) => id) }]);
     for (const { id, photoId, phase, thumbnailUrl } of items) {
       core.works.delete(id);
       if (thumbnailUrl?.startsWith("blob:") === true) URL.revokeObjectURL(thumbnailUrl);
@@ -67,20 +67,20 @@ export function createActions({ core, commands, intake, queue }: ActionDeps): Up
     provide: (sources) => intake.provide(sources),
     pauseAll: () => {
       const items = all(({ phase }) => phase === "waiting" || phase === "sending");
-      shown({ type: "queue", isPaused: true }, ...pause(items));
+      shown([{ type: "queue", isPaused: true }, ...pause(items)]);
     },
     resumeAll: () => {
       const items = all(({ phase }) => phase === "paused");
-      shown({ type: "queue", isPaused: false }, ...resume(items));
+      shown([{ type: "queue", isPaused: false }, ...resume(items)]);
     },
     pause: (id) => {
       one(id, (item) => {
-        if (item.phase === "waiting" || item.phase === "sending") shown(...pause([item]));
+        if (item.phase === "waiting" || item.phase === "sending") shown(pause([item]));
       });
     },
     resume: (id) => {
       one(id, (item) => {
-        if (item.phase === "paused") shown(...resume([item]));
+        if (item.phase === "paused") shown(resume([item]));
       });
     },
     cancel: (id) => {
@@ -117,11 +117,11 @@ export function createActions({ core, commands, intake, queue }: ActionDeps): Up
       remove(all(({ phase }) => ENDED.has(phase)));
     },
     move: (id, beforeId) => {
-      shown({ type: "moved", id, beforeId });
+      shown([{ type: "moved", id, beforeId }]);
     },
     setConcurrency: (uploads) => {
-      shown({ type: "concurrency", uploads });
-      shown(...sendBack(core));
+      shown([{ type: "concurrency", uploads }]);
+      shown(sendBack(core));
       queue.wake();
     },
   };

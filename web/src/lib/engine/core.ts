@@ -75,7 +75,12 @@ export class EngineCore {
 
   /** Events are applied before the next read or frame; loud ones before this returns. */
   dispatch(...events: UploadEvent[]): void {
-    this.pending.push(...events);
+    this.dispatchAll(events);
+  }
+
+  /** As `dispatch`, of any number: a call takes some hundred thousand arguments at most. */
+  dispatchAll(events: readonly UploadEvent[]): void {
+    for (const event of events) this.pending.push(event);
     this.batcher.schedule();
     if (events.some((event) => !QUIET.has(event.type))) this.apply();
   }

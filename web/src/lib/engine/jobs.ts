@@ -147,7 +147,7 @@ export class JobCreator {
         strategy: strategyFrom(sent),
       });
     });
-    core.dispatch(...events);
+    core.dispatchAll(events);
   }
 
   private handle(unit: Unit, error: unknown): void {
@@ -179,8 +179,8 @@ export class JobCreator {
 
   private withoutTus(unit: Unit): void {
     const { core } = this.deps;
-    core.dispatch(
-      ...unit.ids.flatMap((id): UploadEvent[] => {
+    core.dispatchAll(
+      unit.ids.flatMap((id): UploadEvent[] => {
         const size = core.item(id)?.size ?? 0;
         return [{ type: "unassigned", id, strategy: strategyWithoutTus(size, core.state.limits) }];
       }),
@@ -201,8 +201,8 @@ export class JobCreator {
     );
     const bad = new Set([...named, ...tooLarge]);
     const failure = failureOf(reason, detail);
-    core.dispatch(
-      ...unit.ids.flatMap((id, index): UploadEvent[] => {
+    core.dispatchAll(
+      unit.ids.flatMap((id, index): UploadEvent[] => {
         if (bad.size > 0 && !bad.has(index)) return [];
         const phase = bad.size > 0 && !failure.canRetry ? "rejected" : "failed";
         return [{ type: "entered", id, phase, failure }];

@@ -102,6 +102,29 @@ describe("reduceAll", () => {
     }
   });
 
+  test("any number of items gets ranks anew", () => {
+    const count = 200_000;
+    // All of one rank: there is no room between any two.
+    const items = Array.from({ length: count }, (_, index) => itemOf(`${index}`, { rank: 5 }));
+    const state = reduceAll(INITIAL_STATE, [
+      { type: "added", items },
+      { type: "moved", id: `${count - 1}`, beforeId: "1" },
+    ]);
+    expect(state.order.slice(0, 3)).toEqual(["0", `${count - 1}`, "1"]);
+    // One value: the difference of two long lists takes minutes to be written.
+    const isRanked = state.order.every((each, index) => state.items.get(each)?.rank === 5 + index);
+    expect(isRanked).toBe(true);
+  });
+
+  test("items are added in the order of their ranks", () => {
+    const addedAs = (...ranks: number[]): UploadEvent => ({
+      type: "added",
+      items: ranks.map((rank) => itemOf(`${rank}`, { rank })),
+    });
+    const state = reduceAll(INITIAL_STATE, [addedAs(10, 11), addedAs(2, 3, 12), addedAs(13)]);
+    expect(state.order).toEqual(["2", "3", "10", "11", "12", "13"]);
+  });
+
   test("items that no event names keep their identity", () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 20 }), event, (events, last) => {

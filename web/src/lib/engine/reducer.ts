@@ -154,7 +154,15 @@ function add(draft: Draft, items: readonly UploadItem[]): void {
   const fresh = items.filter((item) => !draft.items.has(item.id));
   if (fresh.length === 0) return;
   for (const item of fresh) draft.set(item.id, item);
-  draft.change({ order: [...draft.order, ...fresh.map((item) => item.id)] });
+  const order = [...draft.order, ...fresh.map((item) => item.id)];
+  const rankOf = (id: string | undefined) => draft.items.get(id ?? "")?.rank ?? 0;
+  // Uploads of before a reload come after files that were added meanwhile, and stand before them.
+  const isSorted = fresh.every(
+    ({ rank: each }, index) =>
+      draft.order.length + index === 0 || rankOf(order[draft.order.length + index - 1]) <= each,
+  );
+  const ranked = () => order.toSorted((one, other) => rankOf(one) - rankOf(other));
+  draft.change({ order: isSorted ? order : ranked() });
 }
 
 function remove(draft: Draft, ids: readonly string[]): void {
@@ -185,7 +193,10 @@ function rank(draft: Draft, order: readonly string[], at: number): void {
     draft.patch(order[at] ?? "", { rank: between });
     return;
   }
-  const first = Math.min(...order.map((_, index) => rankAt(index) ?? 0));
+  let first = Infinity;
+  order.forEach((_, index) => {
+    first = Math.min(first, rankAt(index) ?? 0);
+  });
   order.forEach((id, index) => {
     draft.patch(id, { rank: first + index });
   });

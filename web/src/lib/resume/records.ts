@@ -28,6 +28,20 @@ export interface UploadRecord {
   readonly hasArrived: boolean;
 }
 
+/** As earlier releases wrote it: with the time at which it was added, in milliseconds since 1970. */
+export type FormerRecord = Omit<UploadRecord, "rank"> & { readonly addedAt: number };
+
+/**
+ * A record as this release has it. Not by an upgrade of the database: a page of the earlier release
+ * that is still open could not open it again.
+ */
+export function currentRecord(record: UploadRecord | FormerRecord): UploadRecord {
+  if ("rank" in record) return record;
+  const { addedAt, ...rest } = record;
+  // Both are milliseconds since 1970 until a queue is ordered by hand.
+  return { ...rest, rank: addedAt };
+}
+
 /** A file beside its record, written once: each writing copies its bytes. */
 export interface StoredFile {
   readonly id: string;

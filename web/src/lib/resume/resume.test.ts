@@ -59,6 +59,25 @@ describe("the store", () => {
     expect(await again.fileOf("a")).toBeNull();
   });
 
+  test("records of earlier releases have the time at which they were added as their rank", async () => {
+    const name = fresh();
+    const store = openResumeStore(name);
+    for (const [id, addedAt] of [
+      ["late", 1e12 + 1],
+      ["early", 1e12],
+    ] as const) {
+      const { rank: _, ...former } = recordOf(id);
+      store.put({ ...former, addedAt } as unknown as UploadRecord);
+    }
+    store.put(recordOf("first", { rank: 1 }));
+    const adopted = await adoptUploads(store, await tabOf("two")(), "ann");
+    expect(adopted.map(({ record }) => [record.id, record.rank])).toEqual([
+      ["first", 1],
+      ["early", 1e12],
+      ["late", 1e12 + 1],
+    ]);
+  });
+
   test("what it is asked before it is closed is done", async () => {
     const name = fresh();
     const store = openResumeStore(name);

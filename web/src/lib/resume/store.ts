@@ -5,10 +5,11 @@
  * are gone after a reload, or have to have their files chosen again.
  */
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
-import type { StoredFile, UploadRecord } from "./records";
+import { type FormerRecord, type StoredFile, type UploadRecord, currentRecord } from "./records";
 
 interface Schema extends DBSchema {
-  uploads: { key: string; value: UploadRecord };
+  /** As they were written: perhaps by an earlier release of the page. */
+  uploads: { key: string; value: UploadRecord | FormerRecord };
   files: { key: string; value: StoredFile };
 }
 
@@ -69,7 +70,8 @@ export function openResumeStore(name = NAME): ResumeStore {
     all: async () => {
       await writing;
       const db = await opened();
-      return (await attempt(async () => (await db?.getAll("uploads")) ?? [])) ?? [];
+      const all = await attempt(async () => (await db?.getAll("uploads")) ?? []);
+      return (all ?? []).map(currentRecord);
     },
     fileOf: async (id) => {
       await writing;

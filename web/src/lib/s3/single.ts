@@ -1,6 +1,6 @@
 /** Photos up to 5 MiB: one PUT, then `finalize`, which saves waiting for the store's notification. */
-import { ApiError, isAbort } from "@/lib/api/errors";
-import { type RepeatOptions, repeated } from "@/lib/api/repeat";
+import { ApiError } from "@/lib/api/errors";
+import { type RepeatOptions, isPassing, repeated } from "@/lib/api/repeat";
 import { type UploadCalls, type UploadItemView, newKey } from "@/lib/api/upload";
 import { StoreError } from "./put";
 import { type RepeatedPut, isUsable, putRepeatedly } from "./repeatedPut";
@@ -57,8 +57,9 @@ export async function sendSingle(upload: SingleUpload): Promise<void> {
       await finalize({ ...again, tries: 1 });
       return true;
     } catch (error) {
-      if (isAbort(error)) throw error;
-      return false; // whatever else it is, the next PUT meets it too
+      if (isMissing(error) || isPassing(error)) return false;
+      // The gateway takes no bytes for this photo any more: it has ended, or is gone.
+      throw error;
     }
   };
   for (let sendings = 1; ; sendings += 1) {
@@ -80,8 +81,11 @@ export async function sendSingle(upload: SingleUpload): Promise<void> {
       await finalize(again);
       return;
     } catch (error) {
-      const isMissing = error instanceof ApiError && error.reason === "OBJECT_MISSING";
-      if (!isMissing || sendings >= SENDINGS) throw error;
+      if (!isMissing(error) || sendings >= SENDINGS) throw error;
     }
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof ApiError && error.reason === "OBJECT_MISSING";
 }

@@ -290,7 +290,7 @@ class JobStream {
   #takeSnapshot(data: unknown, id: string): void {
     const piece = readSnapshotPiece(data);
     if (piece === null) return;
-    this.#pieces.push(...piece.updates);
+    for (const update of piece.updates) this.#pieces.push(update);
     if (!piece.complete) return;
     const updates = this.#pieces;
     this.#pieces = [];
