@@ -66,7 +66,8 @@ describe("the store", () => {
       ["late", 1e12 + 1],
       ["early", 1e12],
     ] as const) {
-      const { rank: _, ...former } = recordOf(id);
+      const former: Partial<UploadRecord> = recordOf(id);
+      delete former.rank;
       store.put({ ...former, addedAt } as unknown as UploadRecord);
     }
     store.put(recordOf("first", { rank: 1 }));
