@@ -251,14 +251,17 @@ describe("sendSingle", () => {
     expect(photo.status).toBe("COMPLETED");
   });
 
-  test.each(["PHOTO_ENDED", "PHOTO_NOT_FOUND"])("with %s after a lost PUT it stops", async (reason) => {
-    const { gateway, send } = await open();
-    gateway.fail("put", new StoreError("network", 0, null));
-    gateway.fail("finalize", problem(409, reason));
-    await expect(send()).rejects.toMatchObject({ reason });
-    expect(gateway.count("put")).toBe(1);
-    expect(gateway.count("finalize")).toBe(1);
-  });
+  test.each(["PHOTO_ENDED", "PHOTO_NOT_FOUND"])(
+    "with %s after a lost PUT it stops",
+    async (reason) => {
+      const { gateway, send } = await open();
+      gateway.fail("put", new StoreError("network", 0, null));
+      gateway.fail("finalize", problem(409, reason));
+      await expect(send()).rejects.toMatchObject({ reason });
+      expect(gateway.count("put")).toBe(1);
+      expect(gateway.count("finalize")).toBe(1);
+    },
+  );
 
   test("without a network the PUT's failure is the one that is told", async () => {
     const { gateway, send } = await open();
