@@ -78,7 +78,7 @@ def test_autoscalers_do_not_revert_commands() -> None:
         if manifest["kind"] in {kind for kind, *_ in MINIMUM.values()}
     }
     assert {"intake", "repository-parts", "processor"} <= autoscaled
-    scaled = all_commands(PAGES, "kubectl scale ")
+    scaled = all_commands(RUNBOOKS, "kubectl scale ")
     assert scaled
     to_zero = {(page, workload_of(text)) for page, text in scaled if text.endswith(" 0")}
     reverted = [
