@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -47,6 +47,13 @@ class Answer:
 
 
 @dataclass(slots=True)
+class Tries:
+    """How many connections a PUT took: aiohttp repeats a broken one once, and does not tell."""
+
+    connections: int = 0
+
+
+@dataclass(slots=True)
 class SentPhoto:
     """A photo of a job, and what its user did with it."""
 
@@ -55,6 +62,8 @@ class SentPhoto:
     content: bytes
     fate: str = "kept"
     """Or `cancelled`, `deleted`, `abandoned`."""
+    tries: Tries = field(default_factory=Tries)
+    """Of the PUT of the whole photo."""
 
 
 def picture(number: int, size: int = 0) -> bytes:
@@ -176,7 +185,7 @@ class PhotoUser:
     async def put(self, photo: SentPhoto, item: Any) -> None:
         """Send all bytes of a photo."""
         if item["multipart"] is None:
-            await self._put(item["presignedUrl"], item["headers"], photo.content, is_whole=True)
+            await self._put(item["presignedUrl"], item["headers"], photo.content, photo.tries)
             return
         path = f"/commands/upload/{photo.photo_id}/parts"
         parts = await self.ask("POST", path)
@@ -185,12 +194,16 @@ class PhotoUser:
             begin = (part["partNumber"] - 1) * size
             headers = part.get("headers") or {}
             content = photo.content[begin : begin + size]
-            await self._put(part["presignedUrl"], headers, content, is_whole=False)
+            await self._put(part["presignedUrl"], headers, content)
 
     async def _put(
-        self, url: str, headers: Mapping[str, str], content: bytes, *, is_whole: bool
+        self, url: str, headers: Mapping[str, str], content: bytes, tries: Tries | None = None
     ) -> None:
-        tries = Tries()
+        """Repeat a PUT until it is answered.
+
+        Args:
+            tries: of a whole object, so far; None for a part.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             what: object
@@ -203,8 +216,8 @@ class PhotoUser:
                 ):
                     what = (answer.status, await answer.text())
                     # 412: the store has the object, of a PUT whose answer was lost.
-                    is_repeat = tries.connections > 1
-                    if answer.status == 200 or (answer.status == 412 and is_whole and is_repeat):
+                    is_repeat = tries is not None and tries.connections > 1
+                    if answer.status == 200 or (answer.status == 412 and is_repeat):
                         return
                     assert answer.status >= 500, what
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
@@ -239,13 +252,6 @@ class PhotoUser:
         """Return the status of each photo of a job."""
         photos = (await self.job(job_id))["photos"]
         return {photo["photoId"]: photo["status"] for photo in photos}
-
-
-@dataclass(slots=True)
-class Tries:
-    """How many connections a request took: aiohttp repeats a broken PUT once, and does not tell."""
-
-    connections: int = 0
 
 
 async def _count_try(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:

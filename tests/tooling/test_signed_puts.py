@@ -55,7 +55,7 @@ async def put(store: Store, *statuses: int, is_whole: bool = True) -> None:
             item: dict[str, Any] = {"multipart": None, "presignedUrl": store.url, "headers": {}}
             await user.put(SentPhoto("photo_1", "job_1", CONTENT), item)
         else:
-            await user._put(store.url, {}, CONTENT, is_whole=False)
+            await user._put(store.url, {}, CONTENT)
     assert store.statuses == []
 
 
@@ -68,6 +68,16 @@ async def test_existing_object_is_no_success_of_a_first_try(store: Store) -> Non
     """It is that of somebody else: the URL was to make an object that was not there."""
     with pytest.raises(AssertionError, match="412"):
         await put(store, 412)
+
+
+async def test_existing_object_is_success_of_a_second_call(store: Store) -> None:
+    store.statuses = [200, 412]
+    async with open_session() as http:
+        user, photo = PhotoUser(http, lambda: [store.url]), SentPhoto("photo_1", "job_1", CONTENT)
+        item: dict[str, Any] = {"multipart": None, "presignedUrl": store.url, "headers": {}}
+        await user.put(photo, item)
+        await user.put(photo, item)
+    assert store.statuses == []
 
 
 async def test_part_has_no_condition(store: Store) -> None:
