@@ -66,9 +66,9 @@ describe("the store", () => {
       ["late", 1e12 + 1],
       ["early", 1e12],
     ] as const) {
-      const former: Partial<UploadRecord> = recordOf(id);
-      delete former.rank;
-      store.put({ ...former, addedAt } as unknown as UploadRecord);
+      const former: Record<string, unknown> = { ...recordOf(id), addedAt };
+      delete former["rank"];
+      store.put(former as unknown as UploadRecord);
     }
     store.put(recordOf("first", { rank: 1 }));
     const adopted = await adoptUploads(store, await tabOf("two")(), "ann");
