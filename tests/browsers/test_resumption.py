@@ -99,6 +99,7 @@ async def test_reload_sends_no_stored_part_again(
         await visitor.observed.assert_silent(visitor.page)
     assert (photo["bytes"], photo["status"]) == (LARGE_BYTES, "COMPLETED")
     resent = sent_parts(site)[before:]
+    print(f"\n{len(stored)} of {total} parts at the reload, {len(resent)} sent after")  # noqa: T201
     assert len(resent) == len(set(resent))
     assert set(resent).isdisjoint(stored)
     assert set(resent) | stored <= set(range(1, total + 1))
@@ -164,6 +165,8 @@ async def test_urls_that_end_are_renewed(
     settings = {"SLUICE_GATEWAY__UPLOAD_URL_SECONDS": str(URL_SECONDS)}
     async with running_site(tmp_path, settings) as site, visit(site, chromium) as visitor:
         assert site.objects is not None
+        requests: list[str] = []
+        visitor.page.on("request", lambda sent: requests.append(sent.url))
         await visitor.log_in()
         await visitor.set_concurrency(2)
         files = [*photos.camera(10, "slow"), *photos.thumbs(LATE_PHOTOS - 10, "late")]
@@ -173,4 +176,7 @@ async def test_urls_that_end_are_renewed(
         await visitor.panel.expect_count("failed", 0)
         statuses = await site.photo_statuses()
         await visitor.observed.assert_silent(visitor.page)
+    renewals = {url for url in requests if url.endswith("/renew")}
+    print(f"\n{len(renewals)} of {LATE_PHOTOS} photos had their URLs renewed")  # noqa: T201
+    assert renewals
     assert (len(statuses), set(statuses.values())) == (LATE_PHOTOS, {"COMPLETED"})

@@ -1,7 +1,7 @@
 import { act, fireEvent, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, test, vi } from "vitest";
-import { createFakeUploads, sampleItems, SCENES } from "../../../dev/fakeUploads";
+import { createFakeUploads, sampleItems, SCENES, summaryOf } from "../../../dev/fakeUploads";
 import { AXE_MS, axeFindings } from "../../../tests/axe";
 import { prepareBrowser, renderWith } from "../../../tests/uploads";
 import { uiStore } from "@/stores/uiStore";
@@ -23,6 +23,14 @@ test("the header sums up: number, percent, speed, time left", () => {
   expect(panel().textContent.replaceAll("\u00a0", " ")).toContain(
     "0 of 90 completed · 11.8 MiB/s · 2 min left",
   );
+});
+
+test("while no byte moves there is no speed", () => {
+  const items = sampleItems(1, "sending").map((item) => ({ ...item, bytesPerSecond: 0 }));
+  const summary = { ...summaryOf(items), bytesPerSecond: 0, secondsLeft: null };
+  renderWith(createFakeUploads(items, { summary }), <UploadProgressPanel />);
+  expect(panel().textContent).toContain("0 of 1 completed");
+  expect(panel().textContent).not.toContain("B/s");
 });
 
 test("tabs show counts, filter the list, and are kept", async () => {

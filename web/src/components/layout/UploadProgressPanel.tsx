@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { useShallow } from "zustand/react/shallow";
 import { IconButton } from "@/components/common/IconButton";
 import { useIsPhotoOpen } from "@/components/gallery/cover";
-import { openCount, shareOfAll } from "@/components/progress/phases";
+import { isMoving, openCount, shareOfAll } from "@/components/progress/phases";
 import { ProgressBar } from "@/components/progress/ProgressBar";
 import { ProgressRing } from "@/components/progress/ProgressRing";
 import { ChevronDown, CircleAlert, CircleCheck, Grip, Pause, Play, Upload } from "@/design/icons";
@@ -158,7 +158,7 @@ function PanelSummary() {
     openCount(summary) > 0
       ? t("panel.doneOf", { done: summary.completed, total: summary.total })
       : format.bytes(summary.bytesSent),
-    isSending && summary.bytesPerSecond !== null && format.speed(summary.bytesPerSecond),
+    isSending && isMoving(summary) && format.speed(summary.bytesPerSecond),
     isSending &&
       summary.secondsLeft !== null &&
       t("panel.timeLeft", { time: format.duration(summary.secondsLeft) }),

@@ -40,6 +40,17 @@ export function shareOf(item: UploadItem): number {
   return Math.min(NEARLY, item.bytesSent / item.size);
 }
 
+interface Measured {
+  readonly bytesPerSecond: number | null;
+}
+
+/** Whether there is a speed to show: "0 B/s" would read as a meter that does not work. */
+export function isMoving<Subject extends Measured>(
+  subject: Subject,
+): subject is Subject & { readonly bytesPerSecond: number } {
+  return subject.bytesPerSecond !== null && subject.bytesPerSecond >= 1;
+}
+
 /** Number of uploads that can still change by themselves or by a choice of files. */
 export function openCount(summary: UploadSummary): number {
   return (

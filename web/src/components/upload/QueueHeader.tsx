@@ -6,28 +6,37 @@ import { useUploadActions, useUploadState } from "@/hooks/useUpload";
 import { ClearButton } from "./ClearButton";
 import styles from "./UploadQueue.module.css";
 
+/** Those with uploads are told, in this order: a failure must not be missing among them. */
+const STATES = [
+  "waiting",
+  "uploading",
+  "paused",
+  "needsFile",
+  "processing",
+  "completed",
+  "failed",
+  "cancelled",
+] as const;
+
 /** Title, figures and common actions of the queue. */
 export function QueueHeader() {
   const { t } = useTranslation();
   const actions = useUploadActions();
   const isPaused = useUploadState((state) => state.isPaused);
-  const { waiting, active, completed, canPause } = useUploadState(
-    useShallow(({ summary }) => ({
-      waiting: summary.waiting + summary.paused + summary.needsFile,
-      active: summary.uploading + summary.processing,
-      completed: summary.completed,
-      canPause: summary.waiting + summary.uploading + summary.paused > 0,
-    })),
+  const counts = useUploadState(useShallow(({ summary }) => STATES.map((state) => summary[state])));
+  const canPause = useUploadState(
+    ({ summary }) => summary.waiting + summary.uploading + summary.paused > 0,
   );
+  const stats = STATES.map((state, index) => ({ state, value: counts[index] ?? 0 }))
+    .filter(({ value }) => value > 0)
+    .map(({ state, value }) => t(`queue.stats.${state}`, { value }));
   return (
     <header className={styles["header"]}>
       <div className={styles["titles"]}>
         <h2 id="queue-title" className={styles["title"]}>
           {t("queue.title")}
         </h2>
-        {waiting + active + completed > 0 && (
-          <p className={styles["stats"]}>{t("queue.stats", { waiting, active, completed })}</p>
-        )}
+        {stats.length > 0 && <p className={styles["stats"]}>{stats.join(" · ")}</p>}
       </div>
       <div className={styles["buttons"]}>
         {canPause && (

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { FileName } from "@/components/common/FileName";
 import { JobStatusBadge } from "@/components/progress/JobStatusBadge";
-import { PHASE_LOOK, shareOf } from "@/components/progress/phases";
+import { isMoving, PHASE_LOOK, shareOf } from "@/components/progress/phases";
 import { ProgressBar } from "@/components/progress/ProgressBar";
 import { useThumbnail, useUploadItem } from "@/hooks/useUpload";
 import { classes } from "@/lib/classes";
@@ -96,7 +96,7 @@ function Detail({ item, format }: { readonly item: UploadItem; readonly format: 
   return (
     <>
       {format.percent(shareOf(item))}
-      {item.phase === "sending" && item.bytesPerSecond !== null && (
+      {item.phase === "sending" && isMoving(item) && (
         <span className={styles["speed"]}> · {format.speed(item.bytesPerSecond)}</span>
       )}
     </>

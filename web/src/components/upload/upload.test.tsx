@@ -124,6 +124,22 @@ test(
   },
 );
 
+test.each([
+  [
+    "mixed",
+    12,
+    "1 waiting · 3 uploading · 1 paused · 1 to choose again · 1 processing · 1 completed · " +
+      "2 failed · 1 cancelled",
+  ],
+  ["completed", 2, "2 completed"],
+] as const)(
+  "the queue tells how many of its uploads are in each state: %s",
+  (scene, count, stats) => {
+    renderWith(createFakeUploads(sampleItems(count, scene)), <UploadPage />);
+    expect(screen.getByText(stats)).toBeTruthy();
+  },
+);
+
 test("a row is lifted and left by keyboard, in words", async () => {
   renderWith(createFakeUploads(sampleItems(3, "sending")), <UploadPage />);
   const handle = screen.getByRole("button", { name: /^Move / });
