@@ -23,6 +23,8 @@ VITEST: Final = re.compile(
 )
 GATE: Final = re.compile(r"gate `(?P<gate>[a-z0-9-]+)`")
 PICTURE: Final = re.compile(r"!\[[^\]]+\]\((?!https?:)(?P<path>[^)]+)\)")
+BROWSERS_SECTION: Final = "## Proof, in real browsers\n"
+FEWEST_CASES: Final = 15
 FEWEST_ITEMS: Final = 102
 """Checkboxes of the eight sections; those of the acceptance come on top."""
 GATEWAY_PAGE: Final = ROOT / "docs" / "gateway.md"
@@ -63,9 +65,10 @@ def missing(text: str) -> list[str]:
 
 
 def proofs(page: Path = PAGE, section: str = SECTION) -> str:
-    _, found, text = page.read_text(encoding="utf-8").partition(section)
+    """Return the text of a section of the page."""
+    _, found, rest = page.read_text(encoding="utf-8").partition(section)
     assert found
-    return text
+    return rest.partition("\n## ")[0]
 
 
 def gates_of_bench() -> set[str]:
@@ -80,6 +83,14 @@ def test_every_item_of_the_panel_has_a_proof() -> None:
     rows = ROW.findall(proofs())
     assert len(rows) >= FEWEST_ITEMS
     assert [item for item, cell in rows if PROOF.search(cell) is None] == []
+
+
+def test_every_case_in_browsers_has_a_proof() -> None:
+    text = proofs(section=BROWSERS_SECTION)
+    assert missing(text) == []
+    rows = ROW.findall(text)
+    assert len(rows) >= FEWEST_CASES
+    assert [case for case, cell in rows if PROOF.search(cell) is None] == []
 
 
 def test_every_item_of_the_gateway_has_a_proof() -> None:
