@@ -14,7 +14,7 @@ from support.clone import ROOT
 PAGE: Final = ROOT / "docs" / "panel.md"
 SECTION: Final = "## What was asked for, and its tests\n"
 ROW: Final = re.compile(
-    r"^\| (?!item \||-)(?P<item>.+?) \| (?P<proofs>.+?) \| .+ \|$", re.MULTILINE
+    r"^\| (?!(?:item|case) \||-)(?P<item>.+?) \| (?P<proofs>.+?) \| .+ \|$", re.MULTILINE
 )
 PROOF: Final = re.compile(r"`(?P<file>[\w./-]+\.(?:py|test\.tsx?))::(?P<test>[^`]+)`")
 # `test("…"`, `it.each(…)("…"`, `test.each(…)(\n  "…"`: a skipped test is no proof.
