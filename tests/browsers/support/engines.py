@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Opened:
 
     engine: Engine
     browser: Browser
+    downloads: Path
+    """Where it saves files; deleted with it."""
 
     async def context(self, view: View | None = None, **options: Any) -> BrowserContext:
         """Open a profile of its own."""
@@ -95,16 +98,23 @@ async def open_browser(
         is_dark: as of `View`. Firefox takes it for the whole browser.
     """
     program = browser_program(engine.value)
-    async with async_playwright() as playwright:
-        launched = await _launch(playwright, engine, program, arguments, is_dark)
-        try:
-            yield Opened(engine, launched)
-        finally:
-            await launched.close()
+    with tempfile.TemporaryDirectory(prefix="downloads-") as folder:
+        downloads = Path(folder)
+        async with async_playwright() as playwright:
+            launched = await _launch(playwright, engine, program, arguments, is_dark, downloads)
+            try:
+                yield Opened(engine, launched, downloads)
+            finally:
+                await launched.close()
 
 
 async def _launch(
-    playwright: Playwright, engine: Engine, program: str, arguments: tuple[str, ...], is_dark: bool
+    playwright: Playwright,
+    engine: Engine,
+    program: str,
+    arguments: tuple[str, ...],
+    is_dark: bool,
+    downloads: Path,
 ) -> Browser:
     environment: Mapping[str, Any] = browser_environment()
     if engine is Engine.CHROMIUM:
@@ -114,6 +124,7 @@ async def _launch(
             executable_path=program,
             args=[*sandbox, "--disable-lcd-text", "--font-render-hinting=none", *arguments],
             env=dict(environment),
+            downloads_path=downloads,
             timeout=START_MS,
         )
     return await playwright.firefox.launch(
@@ -121,6 +132,7 @@ async def _launch(
         executable_path=program,
         args=list(arguments),
         env=dict(environment),
+        downloads_path=downloads,
         firefox_user_prefs={"ui.systemUsesDarkTheme": _DARK[is_dark]},
         timeout=START_MS,
     )
