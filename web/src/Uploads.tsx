@@ -4,6 +4,7 @@ import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
 import { AccountMenu } from "@/components/auth/AccountMenu";
 import { useCurrentUser, useSession } from "@/components/auth/session";
+import { Shell } from "@/components/layout/Shell";
 import { resultText } from "@/components/layout/summaryText";
 import { UploadProvider, useUploadEngine } from "@/hooks/useUpload";
 import { useUploadLimits } from "@/hooks/useUploadLimits";
@@ -60,7 +61,7 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
     };
   }, [session, owner, holder]);
 
-  if (!running) return null;
+  if (!running) return <Shell />;
   return (
     <UploadProvider engine={running.engine}>
       <FromGateway {...running} />
