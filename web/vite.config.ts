@@ -32,7 +32,12 @@ function preloadStart(): Plugin {
           .filter((name) => !html.includes(`"/${name}"`))
           .map((name) => ({
             tag: "link",
-            attrs: { rel: "modulepreload", crossorigin: true, href: `/${name}` },
+            attrs: {
+              rel: "modulepreload",
+              crossorigin: true,
+              fetchpriority: "low",
+              href: `/${name}`,
+            },
             injectTo: "head" as const,
           }));
       },

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState, type ReactNode } from "react";
+import { useDeferredValue, useEffect, useMemo, useState, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
@@ -61,7 +61,9 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
     };
   }, [session, owner, holder]);
 
-  if (!running) return <Shell />;
+  // A new engine draws the whole page: in slices, between which the browser answers people.
+  const drawn = useDeferredValue(running);
+  if (!running || drawn !== running) return <Shell />;
   return (
     <UploadProvider engine={running.engine}>
       <FromGateway {...running} />

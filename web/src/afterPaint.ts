@@ -1,9 +1,24 @@
 /** Moments after a frame. */
 
-/** Resolve when the next frame is painted; at once where there is none, in a hidden page. */
+/** For a browser that says nothing of its paints. */
+const LONGEST_MS = 300;
+
+/**
+ * Resolve when something of the page is on the screen; at once in a hidden page, which paints
+ * nothing.
+ *
+ * Not by `requestAnimationFrame`: a frame is shown some time after its callbacks, and work that
+ * begins in between comes first.
+ */
 export function afterPaint(page: Document = document): Promise<void> {
   return new Promise((resolve) => {
+    let timer = 0;
+    const observer = new PerformanceObserver((list) => {
+      if (list.getEntriesByName("first-contentful-paint").length > 0) done();
+    });
     const done = () => {
+      clearTimeout(timer);
+      observer.disconnect();
       page.removeEventListener("visibilitychange", done);
       resolve();
     };
@@ -11,12 +26,9 @@ export function afterPaint(page: Document = document): Promise<void> {
       done();
       return;
     }
-    // A page that is hidden now paints no frame until it is shown.
+    timer = window.setTimeout(done, LONGEST_MS);
     page.addEventListener("visibilitychange", done);
-    requestAnimationFrame(() => {
-      // The callback comes before the frame is painted, a task of its own after it.
-      setTimeout(done);
-    });
+    observer.observe({ type: "paint", buffered: true });
   });
 }
 
