@@ -29,8 +29,9 @@ export async function start(element: HTMLElement): Promise<void> {
     defaultOptions: { queries: { retry: false, staleTime: 5_000 } },
   });
   if (firstUser !== null) {
-    // Of nobody, or of a gateway that is not there: asked again when somebody is logged in.
-    void queries.prefetchQuery({ queryKey: USER_KEY, queryFn: () => firstUser });
+    queries.query({ queryKey: USER_KEY, queryFn: () => firstUser }).catch(() => {
+      // Of nobody, or of a gateway that is not there: asked again when somebody is logged in.
+    });
   }
   const gallery = createGalleryServices({
     baseUrl: BASE_URL,
