@@ -18,7 +18,7 @@ from support.steady_load import DRIVE, UploadLoad, steadily, upload_load
 
 pytestmark = pytest.mark.row(18)
 
-UPLOAD_SECONDS: Final = 0.5
+UPLOAD_SECONDS: Final = 1.0
 BETWEEN_CHUNKS: Final = 60
 NAMES: Final = ("repository-api", "repository-parts", "repository-worker", "intake", "processor")
 LAST_OF_FORMER: Final = "0008"
@@ -54,6 +54,25 @@ class Crossing:
         sent = len(self._chunks) - len(self._left)
         done = await self._load.wire.complete(self.upload_id, sent)
         assert done.state == pb.UPLOAD_STATE_COMPLETED, done
+
+
+async def is_refused_in_a_newer_format(
+    cluster: Cluster, load: UploadLoad, upload: Crossing
+) -> None:
+    """Mark the record of an upload as one that a later release wrote; put it back afterwards.
+
+    Only that upload is refused, and nothing of it is changed.
+    """
+    ours = [key for key in cluster.backends.redis.all_keys() if upload.upload_id in key]
+    (key,) = (each for each in ours if each.endswith(":state"))
+    with cluster.backends.redis.client() as redis:
+        before = redis.hgetall(key)
+        redis.hset(key, "v", "2")
+        request = pb.GetUploadStatusRequest(upload_id=upload.upload_id)
+        refusal = await refusal_of(load.wire.intake.GetUploadStatus(request))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "UNKNOWN_FORMAT")
+        redis.hset(key, "v", "1")
+        assert redis.hgetall(key) == before
 
 
 @pytest.mark.timeout(600)
@@ -93,6 +112,7 @@ async def test_former_release_runs_on_the_next_schema_and_again(tmp_path: Path) 
                 await load.acknowledges(BETWEEN_CHUNKS)
                 stop.set()
             assert {result.restarts for result in load.results} == {0}
+            await is_refused_in_a_newer_format(cluster, load, from_former)
             await from_former.complete()
             await from_current.complete()
             await load.judge()

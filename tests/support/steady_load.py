@@ -35,6 +35,7 @@ LARGE_BYTES: Final = 6 * 1024 * KIB
 """Two parts."""
 PART_BYTES: Final = 5 * 1024 * KIB
 _LARGE_EVERY: Final = 8
+AT_ONCE: Final = 12
 SENDERS: Final = 4
 """Clients, each with a connection of its own."""
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
@@ -137,6 +138,8 @@ class UploadLoad:
     wire: WireClient
     """Its uploads are observed too."""
     results: list[UploadResult] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
+    """Seconds of each upload from its begin to its visible node."""
 
     @property
     def waits(self) -> list[float]:
@@ -151,11 +154,13 @@ class UploadLoad:
     async def upload(self, number: int) -> None:
         size = LARGE_BYTES if number % _LARGE_EVERY == 0 else SMALL_BYTES
         content = random.Random(number).randbytes(size)
+        begun = time.monotonic()
         self.results.append(
             await self.clients[number % len(self.clients)].upload(
                 content, drive=DRIVE, path=f"file{number}", chunk_size=CHUNK_BYTES
             )
         )
+        self.took.append(time.monotonic() - begun)
 
     async def judge(self) -> None:
         """Check every byte, node and event of the uploads, which have ended."""
@@ -239,14 +244,17 @@ async def steadily(
 ) -> None:
     """Begin a piece of work every `seconds` until `stop`; wait for all of them.
 
-    The first failure ends all.
+    The first failure ends all. A machine that does not keep up is not buried: of each kind of work
+    at most `AT_ONCE` pieces are in progress.
     """
+    room = asyncio.Semaphore(AT_ONCE)
     clock = asyncio.get_running_loop().time
     begun = clock()
     async with asyncio.TaskGroup() as group:
         number = 0
         while not stop.is_set():
-            group.create_task(_run(work, number))
+            await room.acquire()
+            group.create_task(_run(work, number)).add_done_callback(lambda _: room.release())
             number += 1
             left = begun + number * seconds - clock()
             if left > 0:
