@@ -17,12 +17,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.cli import Sluice
-from support.cluster import settings_of
 from support.deployments import Services
 from support.environment import process_environment
 from support.processes import ServiceProcess
 from support.redis_server import RedisServer
-from tools.deploy_checks.manifests import our_workloads
+from tools.deploy_checks.manifests import Workload, environment_of, our_workloads
 from tools.deploy_checks.rendering import read_rendered
 
 pytestmark = pytest.mark.long
@@ -45,6 +44,13 @@ def services(tmp_path: Path) -> Iterator[Services]:
         yield Services(tmp_path, redis)
 
 
+def settings_of(workload: Workload, services: Services) -> dict[str, str]:
+    """Return what the manifests set, except for where the backends of this test are."""
+    given = environment_of(workload, MANIFESTS)
+    mounted = {name for name, value in given.items() if value.startswith("/etc/sluice/secrets")}
+    return {**{name: given[name] for name in given.keys() - mounted}, **services.settings}
+
+
 def answers(probe: Mapping[str, Any], process: ServiceProcess) -> bool:
     """Ask what the kubelet asks."""
     if "grpc" in probe:
@@ -62,7 +68,7 @@ def test_workloads_store_an_upload_and_end_in_time(services: Services, tmp_path:
     job = WORKLOADS["migrate"]
     migrated = subprocess.run(
         [sys.executable, "-m", "sluice_repository", *job.main["args"]],
-        env=process_environment(settings_of(job, MANIFESTS, services.settings)),
+        env=process_environment(settings_of(job, services)),
         capture_output=True,
         text=True,
         timeout=200,
@@ -75,7 +81,7 @@ def test_workloads_store_an_upload_and_end_in_time(services: Services, tmp_path:
     with ExitStack() as stack:
         for name in ORDER:
             workload = WORKLOADS[name]
-            settings = settings_of(workload, MANIFESTS, services.settings)
+            settings = settings_of(workload, services)
             for setting, target in (
                 ("SLUICE_REPOSITORY_SERVER", "repository-api"),
                 ("SLUICE_INTAKE_SERVER", "intake"),

@@ -91,6 +91,24 @@ async def test_upload_continues_at_the_other_intake(services: Services, tmp_path
         await here.judge()
 
 
+@pytest.mark.slow_fault
+async def test_rolling_restart_fails_no_upload(services: Services, tmp_path: Path) -> None:
+    """Row 18: two intakes and two repositories, each stopped and started while uploads run."""
+    async with fleet(services, tmp_path, intakes=2, repositories=2) as here:
+        async with load(here, sources(tmp_path, 4, 12 * MIB)) as uploads:
+            await here.acknowledges(4)
+            for service in (*here.intakes, *here.repositories):
+                before = here.acknowledged
+                took = await drained(service)
+                assert took < DRAIN_SECONDS + EXIT_MARGIN_SECONDS
+                # The other replica serves before this one is back.
+                if not all(upload.done() for upload in uploads):
+                    await here.acknowledges(before + 1)
+                await asyncio.to_thread(service.start)
+        assert [upload.result().restarts for upload in uploads] == [0, 0, 0, 0]
+        await here.judge()
+
+
 async def test_upload_command_fails_over_to_the_other_intake(
     services: Services, tmp_path: Path
 ) -> None:

@@ -14,14 +14,10 @@ _READ_BYTES = 64 * 1024
 
 @dataclass
 class RoundRobin:
-    """A running balancer."""
+    """A running balancer. A server that refuses a connection is passed over."""
 
     servers: Sequence[str] = ()
     """`host:port` of each."""
-    passes_over: bool = True
-    """Whether it tries the next server when one refuses: kube-proxy does not, it knows only the
-    endpoints that it was told of.
-    """
     address: str = ""
     connections: Counter[str] = field(default_factory=Counter)
     """Made to each server."""
@@ -60,7 +56,7 @@ class RoundRobin:
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         turn = next(self._turns)
-        for step in range(len(self.servers) if self.passes_over else min(1, len(self.servers))):
+        for step in range(len(self.servers)):
             server = self.servers[(turn + step) % len(self.servers)]
             host, _, port = server.rpartition(":")
             with suppress(OSError):
@@ -78,9 +74,9 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @asynccontextmanager
-async def round_robin(*, passes_over: bool = True) -> AsyncIterator[RoundRobin]:
+async def round_robin() -> AsyncIterator[RoundRobin]:
     """Listen on a loopback port; `servers` may be set later."""
-    balancer = RoundRobin(passes_over=passes_over)
+    balancer = RoundRobin()
     serving = await asyncio.start_server(balancer.accept, "127.0.0.1", 0)
     host, port = serving.sockets[0].getsockname()[:2]
     balancer.address = f"{host}:{port}"

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from support.live_gateway import Address, event_stream
+from support.keyed_server import ApiUser
+from support.live_gateway import event_stream
 from support.stompjs import stompjs
 
 _PAUSE_SECONDS = 0.02
 """Before a client comes back to an address whose replica stops, as stomp.js pauses too."""
-
-
-class Follower(Address, Protocol):
-    """A user: where clients connect to, and with what."""
-
-    token: str
 
 
 @dataclass
@@ -42,25 +36,21 @@ class Watcher:
         if message["status"] == self.status and message["photoId"] is not None:
             self.seen.setdefault(message["photoId"], time.monotonic())
 
-    async def read_events(self, user: Follower, job_id: str) -> None:
+    async def read_events(self, user: ApiUser, job_id: str) -> None:
         """Read server-sent events; after an end, come back at once with the newest id."""
         newest: str | None = None
         while True:
             with suppress(EOFError, ConnectionError):  # the replica has ended
-                # A gateway without keys answers to names of loopback addresses alone.
-                opened = event_stream(user, job_id, user.token, newest, host="127.0.0.1")
-                async with opened as stream:
+                async with event_stream(user, job_id, user.token, newest) as stream:
                     if stream.status == 503:  # this replica stops, and the next one answers
                         await asyncio.sleep(_PAUSE_SECONDS)
                         continue
                     assert stream.status == 200, stream
                     self.sessions += 1
                     while True:
-                        # Comments keep a stream alive on which nothing happens.
-                        block = await stream.next_block()
-                        if "event" in block:
-                            newest = block.get("id") or newest
-                            self.note_event(block["event"], json.loads(block["data"]))
+                        kind, data, event_id = await stream.next_event()
+                        newest = event_id or newest
+                        self.note_event(kind, data)
 
     def note_event(self, kind: str, data: Any) -> None:
         if kind == "snapshot":
@@ -72,7 +62,7 @@ class Watcher:
         elif kind == "change":
             self.note(data)
 
-    async def read_stomp(self, user: Follower, job_id: str) -> None:
+    async def read_stomp(self, user: ApiUser, job_id: str) -> None:
         """Read what @stomp/stompjs prints; it comes back by itself."""
         topic = f"/topic/job/{job_id}"
         async with stompjs(topic, user.token, user.url, sockjs=self.way == "sockjs") as client:
@@ -89,7 +79,7 @@ class Watcher:
 
 @asynccontextmanager
 async def watching(
-    user: Follower, job_id: str, status: str, *ways: str
+    user: ApiUser, job_id: str, status: str, *ways: str
 ) -> AsyncIterator[list[Watcher]]:
     """Open a client for each way, one after the other; end them after the block.
 
