@@ -24,6 +24,7 @@ from support import services
 from support.missing import missing
 from support.redis_server import free_port
 from support.s3_account import S3Account
+from support.starting import wait_for_start
 from tools.backends.errors import ChoiceError, ServiceError
 from tools.backends.ports import PortPicker
 from tools.backends.s3_servers import CHOICE, STARTERS, Account, Start, find_server
@@ -69,11 +70,7 @@ class _OwnServer:
                 env=os.environ | self._start.environment,
             )
         atexit.register(_end, process)
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(log.read_text()[-4000:])
-            time.sleep(0.1)
+        wait_for_start(process, self._answers, log, _START_SECONDS)
 
     def _answers(self) -> bool:
         try:

@@ -10,7 +10,6 @@ import atexit
 import base64
 import json
 import subprocess
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -30,6 +29,7 @@ from yarl import URL
 
 from support.redis_server import free_port
 from support.standin_registry import StandIn
+from support.starting import wait_for_start
 from tools.backends.apicurio import API, Apicurio, find_registry
 from tools.backends.errors import ChoiceError
 
@@ -182,11 +182,8 @@ def _shared_apicurio(apicurio: Apicurio) -> str:
             stderr=subprocess.STDOUT,
         )
     atexit.register(_end, process)
-    url, deadline = f"http://127.0.0.1:{port}{API}", time.monotonic() + _START_SECONDS
-    while not _answers(url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(log.read_text(errors="replace")[-4000:])
-        time.sleep(0.1)
+    url = f"http://127.0.0.1:{port}{API}"
+    wait_for_start(process, lambda: _answers(url), log, _START_SECONDS)
     return url
 
 
