@@ -18,7 +18,6 @@ from sluice_common.process.crash_points import CrashPoint
 from sluice_core.errors import NotFound, Unavailable
 from sluice_core.ports.event_publisher import EventPublisher, EventRecord, event_refused
 from sluice_repository.deps import RepositoryDeps
-from sluice_repository.options import RepositoryOptions
 from sluice_repository.roles.relay import Relay
 from support.crashes import crash_at
 from support.roles import (
@@ -291,27 +290,6 @@ async def test_wakeup_wakes_the_relay_before_its_poll(world: World) -> None:
         await until(lambda: first_appearances(world, upload) == LIFE[:1])
         stop.set()
         deps.relay_wakeup.set()
-
-
-def test_idle_relay_polls_less_often() -> None:
-    options = RepositoryOptions()
-    assert options.relay_pause_seconds(options.relay_idle_after_seconds - 0.1) == 0.2
-    assert options.relay_pause_seconds(options.relay_idle_after_seconds) == 1.0
-    rare = replace(options, relay_poll_seconds=60.0)
-    assert rare.relay_pause_seconds(options.relay_idle_after_seconds) == 60.0
-
-
-async def test_idle_relay_finds_events_without_a_wakeup(world: World) -> None:
-    options = replace(
-        world.deps.options, relay_idle_after_seconds=0.0, relay_idle_poll_seconds=0.05
-    )
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(Relay(replace(world.deps, options=options)).run(stop))
-        upload = await world.begin(CHUNKS)
-        await until(lambda: first_appearances(world, upload) == LIFE[:1])
-        stop.set()
-        world.deps.relay_wakeup.set()
 
 
 async def test_running_relay_survives_broker_outages(world: World) -> None:

@@ -1,8 +1,6 @@
 """Command line of `sluice`: commands, options and help. Their work is in `commands/`.
 
-Each command imports its work when it runs: the help, and `sluice ls` before its first call, would
-otherwise wait for the libraries of all the others.
-"""
+A command imports it when it runs: otherwise even the help would wait for the libraries of all."""
 
 from __future__ import annotations
 

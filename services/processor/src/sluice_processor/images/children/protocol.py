@@ -1,7 +1,8 @@
 """Messages between the processor and a decoder child.
 
-A request is JSON plus the picture's descriptor; an answer is `PREFIX`, JSON and thumbnails. The
-parent imports this module and no decoder: those are in the memory of the children only."""
+A request is JSON plus the picture's descriptor; an answer is `PREFIX`, JSON and thumbnails."""
+
+# Import no decoder: the parent imports this module, and only its children hold the decoders.
 
 from __future__ import annotations
 
