@@ -14,7 +14,7 @@ from support.waiting import until
 def test_idle_relay_polls_less_often() -> None:
     options = RepositoryOptions()
     assert options.relay_pause_seconds(options.relay_idle_after_seconds - 0.1) == 0.2
-    assert options.relay_pause_seconds(options.relay_idle_after_seconds) == 1.0
+    assert options.relay_pause_seconds(options.relay_idle_after_seconds) == 0.5
     rare = replace(options, relay_poll_seconds=60.0)
     assert rare.relay_pause_seconds(options.relay_idle_after_seconds) == 60.0
 

@@ -48,7 +48,7 @@ class RepositoryOptions:
     relay_poll_seconds: float = 0.2
     relay_idle_after_seconds: float = 5.0
     """Time without events after which the relay polls less often …"""
-    relay_idle_poll_seconds: float = 1.0
+    relay_idle_poll_seconds: float = 0.5
     """… which is the longest delay of the first event after it."""
     relay_linger_seconds: float = 0.1
     """Batching delay after a page that was not full."""
@@ -69,8 +69,8 @@ class RepositoryOptions:
     def relay_pause_seconds(self, idle_seconds: float) -> float:
         """Return when the relay polls next, after so long without an event or a wake-up.
 
-        What completes in this process wakes the relay at once. Five polls a second of an idle
-        server were most of its processor time.
+        What completes in this process wakes the relay at once. Events of other processes, such as a
+        gateway's, wait for the next poll.
         """
         if idle_seconds < self.relay_idle_after_seconds:
             return self.relay_poll_seconds
