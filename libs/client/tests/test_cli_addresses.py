@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice_client.cli.addresses import DEFAULT_SERVER, Addresses, DrivePath, find_server
+from sluice_client.cli.addresses import DEFAULT_SERVER, Addresses, find_server
+from sluice_client.cli.drive_path import DrivePath
 from sluice_client.cli.exits import ConfigurationError
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from sluice_client import Client, InvalidArgument, NotFound
-from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.commands import get_recursive
 from sluice_client.cli.commands.get import get_one, local_path
 from sluice_client.cli.commands.get_recursive import RecursiveGet
+from sluice_client.cli.drive_path import DrivePath
 from sluice_client.cli.output import Output
 from support.command import Command
 from support.fake_repository import FakeRepository

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from sluice_client.cli.app import app
 from sluice_client.cli.exits import ConfigurationError
-from sluice_client.cli.security import SecurityArguments, find_security
+from sluice_client.cli.security import SecurityArguments
+from sluice_client.cli.security_settings import find_security
 from support.certificates import DAY, Authority, TlsPaths, write_tls
 from support.command import Command
 from support.fake_intake import FakeIntake

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_processor.images.children import protocol as answers
-from sluice_processor.images.children.main import decode_options, encode_options
 from sluice_processor.images.children.protocol import PREFIX, InvalidAnswer, decode_answer
 from sluice_processor.images.model import (
     ExifFacts,
@@ -60,7 +59,7 @@ def test_a_refusal_is_raised(reason: RefusalReason) -> None:
 
 def test_options_and_requests_survive_round_trip() -> None:
     options = ImageOptions(thumbnail_sizes=(1, 2, 3), thumbnail_format=ThumbnailFormat.JPEG)
-    assert decode_options(encode_options(options)) == options
+    assert answers.decode_options(answers.encode_options(options)) == options
     assert answers.decode_request(answers.encode_request((5, 4))) == [5, 4]
     with pytest.raises(ValueError, match="too many"):
         answers.encode_request(range(5000))

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from sluice_backends.sql import migrate as migrate_module
 from sluice_backends.sql.catalogue import open_catalogue
-from sluice_backends.sql.migrate import migrate
+from sluice_backends.sql.database import open_database
+from sluice_backends.sql.migrate import Migration, migrate, run_migrations
 from sluice_backends.sql.schema import metadata
 from sluice_core.errors import FailedPrecondition
 
@@ -65,17 +68,50 @@ def stored_sql(engine: Engine, table: str) -> str:
         return str(connection.exec_driver_sql(query, (table,)).scalar_one())
 
 
-async def test_migrations_match_schema(url: str, engine: Engine, tmp_path: Path) -> None:
-    await migrate(url)
-    fresh = create_engine(f"sqlite:///{tmp_path / 'fresh.db'}")
-    metadata.create_all(fresh)
-    assert describe_tables(engine) == describe_tables(fresh)
+async def migrate_from_first(url: str) -> Migration:
+    """Migrate a database of the first revision: a new one gets the newest schema at once."""
+    async with open_database(url) as database, database.write() as connection:
+        await connection.run_sync(run_migrations, "0001")
+    return await migrate(url)
+
+
+def revisions(engine: Engine) -> list[tuple[str]]:
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        return [(str(revision),) for (revision,) in rows]
+
+
+async def test_new_database_equals_migrated_one(url: str, engine: Engine, tmp_path: Path) -> None:
+    migrated = await migrate_from_first(url)
+    new_url = f"sqlite:///{tmp_path / 'new.db'}"
+    new, new_engine = await migrate(new_url), create_engine(new_url)
+    assert describe_tables(engine) == describe_tables(new_engine)
     assert set(describe_tables(engine)) == set(metadata.tables)
-    fresh.dispose()
+    assert stored_sql(engine, "alembic_version").split() == (
+        stored_sql(new_engine, "alembic_version").split()
+    )
+    assert revisions(engine) == revisions(new_engine) == [(new.revision,)]
+    assert new == Migration(migrated.revision, ("0001", *migrated.applied))
+    new_engine.dispose()
+
+
+async def test_applied_revisions_are_those_of_alembic(url: str) -> None:
+    """`migrate` reads them from the names of the files, without Alembic."""
+    scripts = ScriptDirectory(str(Path(migrate_module.__file__).parent / "migrations"))
+    declared = [script.revision for script in scripts.walk_revisions()]
+    assert (await migrate(url)).applied == tuple(reversed(declared))
+
+
+async def test_database_with_tables_and_no_revision_is_migrated(url: str, engine: Engine) -> None:
+    """So is what remains of an import that was broken off: only an empty one is created."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE notes (text TEXT)")
+    await migrate(url)
+    assert set(describe_tables(engine)) == {*metadata.tables, "notes"}
 
 
 async def test_autogenerate_finds_nothing_to_add(url: str, engine: Engine) -> None:
-    await migrate(url)
+    await migrate_from_first(url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from awscrt.checksums import combine_crc32c
-from awscrt.checksums import crc32c as _crc32c
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 Block = bytes | bytearray | memoryview
 EMPTY_CRC32C = 0
 
 
+@cache
+def _library() -> Any:
+    """Load the native library with the first checksum: listing nodes computes none."""
+    return import_module("awscrt.checksums")
+
+
 def crc32c(block: Block, previous: int = EMPTY_CRC32C) -> int:
     """Return the CRC32C of `block`, or of what `previous` covers followed by `block`."""
-    return int(_crc32c(block, previous))
+    return int(_library().crc32c(block, previous))
 
 
 def crc32c_of_blocks(blocks: Iterable[Block]) -> int:
@@ -31,5 +37,5 @@ def combined_crc32c(pieces: Iterable[tuple[int, int]]) -> int:
     """
     total = EMPTY_CRC32C
     for crc, size in pieces:
-        total = int(combine_crc32c(total, crc, size))
+        total = int(_library().combine_crc32c(total, crc, size))
     return total

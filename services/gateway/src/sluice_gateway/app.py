@@ -22,9 +22,10 @@ from sluice_gateway.http.body_limits import BodyLimits
 from sluice_gateway.http.methods import HeadRequests, Methods
 from sluice_gateway.http.operations import operation_routes
 from sluice_gateway.http.origins import CorsHeaders, OriginCheck
+from sluice_gateway.http.plain_routes import DocumentedRoute
 from sluice_gateway.http.refusals import FieldProblem, InvalidRequest, method_not_allowed
 from sluice_gateway.http.request_context import RequestContext, answer_of, error_of
-from sluice_gateway.http.routes import SECURITY_SCHEMES, DocumentedRoute, ProblemView
+from sluice_gateway.http.routes import SECURITY_SCHEMES, ProblemView
 from sluice_gateway.http.security_headers import SecurityHeaders
 from sluice_gateway.jobs.progress import progress_route
 from sluice_gateway.jobs.routes import job_routes

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from sluice_core.uploads.model import MIB
 from sluice_gateway.auth.guess_limits import GuessRates
+
+ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
+SERVICE_NAME: Final = "sluice.gateway"
+"""Name of the HTTP API where services are listed by name."""
 
 
 @dataclass(frozen=True, slots=True)

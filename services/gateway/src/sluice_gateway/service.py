@@ -26,17 +26,15 @@ from sluice_gateway.background import background_work, projector_of, working
 from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.http.server import bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
+from sluice_gateway.options import ADDRESS, SERVICE_NAME
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.tus.options import TusOptions
 from sluice_gateway.tus.routes import open_tus
 from sluice_gateway.user_command import SUBCOMMAND, add_user_command, asked_password, user_main
 
-ADDRESS: Final = "SLUICE_GATEWAY_ADDRESS"
 STORE_RETRY_SECONDS: Final = 10.0
 """As long as a store may stall: what hangs is not tried again, since a client waits for it."""
-SERVICE_NAME: Final = "sluice.gateway"
-"""Name of the HTTP API where services are listed by name."""
 
 
 def run(arguments: Sequence[str]) -> int:

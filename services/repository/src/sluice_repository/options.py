@@ -46,6 +46,10 @@ class RepositoryOptions:
     """Interval in which the usage of a drive is compared with its nodes."""
     gauge_interval_seconds: float = 5.0
     relay_poll_seconds: float = 0.2
+    relay_idle_after_seconds: float = 5.0
+    """Time without events after which the relay polls less often …"""
+    relay_idle_poll_seconds: float = 0.5
+    """… which is the longest delay of the first event after it."""
     relay_linger_seconds: float = 0.1
     """Batching delay after a page that was not full."""
     relay_batch_events: int = 500
@@ -61,3 +65,13 @@ class RepositoryOptions:
             raise ValueError("lease_seconds must be more than twice heartbeat_seconds; raise it.")
         if self.part_workers < 1 or self.completion_workers < 1:
             raise ValueError("part_workers and completion_workers must be at least 1.")
+
+    def relay_pause_seconds(self, idle_seconds: float) -> float:
+        """Return when the relay polls next, after so long without an event or a wake-up.
+
+        What completes in this process wakes the relay at once. Events of other processes, such as a
+        gateway's, wait for the next poll.
+        """
+        if idle_seconds < self.relay_idle_after_seconds:
+            return self.relay_poll_seconds
+        return max(self.relay_poll_seconds, self.relay_idle_poll_seconds)

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+from starlette.types import ASGIApp
+
 from sluice_backends.files.signed_urls import SignedUrls
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.files.url_keys import open_url_keys
@@ -23,19 +25,18 @@ from sluice_core.combinations import CatalogueKind, Events, Objects
 from sluice_core.ports.object_listener import ObjectCreated
 from sluice_core.ports.object_store import ObjectStore
 from sluice_core.uploads.model import ObjectRef
-from sluice_gateway.app import build_app
 from sluice_gateway.auth.first_user import link_for_first_user
 from sluice_gateway.backends import GatewayBackends, open_live_updates
 from sluice_gateway.background import Work as BackgroundWork
 from sluice_gateway.background import background_work, projector_of, working
 from sluice_gateway.bootstrap import PhotoHooks, open_gateway
 from sluice_gateway.deps import GatewayDeps
+from sluice_gateway.http.first_request import FirstRequest
 from sluice_gateway.http.server import ContextSource, bind, serving_http
 from sluice_gateway.metrics import GatewayMetrics
-from sluice_gateway.options import GatewayOptions
+from sluice_gateway.options import ADDRESS, SERVICE_NAME, GatewayOptions
 from sluice_gateway.projection.adoption import PhotoAdopter
 from sluice_gateway.projection.projector import Projector
-from sluice_gateway.service import ADDRESS, SERVICE_NAME
 from sluice_gateway.settings import gateway_options, http_options
 from sluice_gateway.storage.listener import PATH, ListenerOptions, object_listener
 from sluice_gateway.tus.routes import open_tus
@@ -147,8 +148,8 @@ class StandaloneGateway:
                 await enter(serving_http(self.objects.listener, app, http, self._contexts))
             assert deps.hub is not None, "open_gateway opens one"
             end = deps.hub.sessions.stop
-            app = build_app(deps)
-            await enter(serving_http(self._listener, app, http, self._contexts, end))
+            api = FirstRequest(lambda: _build_app(deps))
+            await enter(serving_http(self._listener, api, http, self._contexts, end))
             await stop.wait()
 
 
@@ -197,6 +198,13 @@ async def open_standalone_gateway(
             storage.objects,
             hooks.object_created,
         )
+
+
+def _build_app(deps: GatewayDeps) -> ASGIApp:
+    """Import FastAPI and build the application: whoever uploads by gRPC needs neither."""
+    from sluice_gateway.app import build_app
+
+    return build_app(deps)
 
 
 def _with_listener(options: GatewayOptions, objects: ObjectUrls | None) -> GatewayOptions:

@@ -8,17 +8,31 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+)
 
 from sluice_backends.sql.database import Database, open_database
 from sluice_backends.sql.options import MysqlOptions
+from sluice_backends.sql.schema import metadata
 from sluice_core.errors import FailedPrecondition
 
 _ENVIRONMENT = Path(__file__).parent / "migrations"
+_VERSION_TABLE = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Alembic's record of the revision, as Alembic declares it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,8 @@ async def missing_migrations(database: Database) -> int:
 
 def _upgrade(connection: Connection, known: Sequence[str], accept_newer: bool) -> Migration:
     current = _current_revision(connection)
+    if current == known[0]:
+        return Migration(current, ())
     if current is not None and current not in known:
         if accept_newer:
             return Migration(current, ())
@@ -92,24 +108,48 @@ def _upgrade(connection: Connection, known: Sequence[str], accept_newer: bool) -
             " a copy from before.",
         )
     missing = known if current is None else known[: known.index(current)]
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    if connection.dialect.name == "sqlite" and not inspect(connection).get_table_names():
+        _create_schema(connection, known[0])
+    else:
+        run_migrations(connection, known[0])
     return Migration(known[0], tuple(reversed(missing)))
 
 
+def _create_schema(connection: Connection, revision: str) -> None:
+    """Create the newest schema in an empty database, without the history of its migrations.
+
+    Only on SQLite, where a migration is one transaction: elsewhere a run that dies would leave
+    tables that look like another release's. A test compares the result with that of the migrations.
+    """
+    metadata.create_all(connection, checkfirst=False)
+    _VERSION_TABLE.create(connection)
+    connection.execute(insert(_VERSION_TABLE).values(version_num=revision))
+
+
+def run_migrations(connection: Connection, revision: str) -> None:
+    """Run the migrations up to this revision, in the caller's transaction."""
+    # Imported only where there is something to migrate: Alembic brings every dialect of SQLAlchemy
+    # and a template engine.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_ENVIRONMENT).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
 def _current_revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(_VERSION_TABLE.name):
+        return None
+    return connection.execute(select(_VERSION_TABLE.c.version_num)).scalar_one_or_none()
 
 
 @cache
 def _known_revisions() -> Sequence[str]:
-    """Return the revisions of this release, newest first. Reads a file for each of them."""
-    scripts = ScriptDirectory.from_config(_config())
-    return tuple(script.revision for script in scripts.walk_revisions())
+    """Return the revisions of this release, newest first: the numbers that their files begin with.
 
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_ENVIRONMENT).replace("%", "%%"))
-    return config
+    A test compares them with the revisions that the files declare.
+    """
+    files = (_ENVIRONMENT / "versions").glob("[0-9]*_*.py")
+    return tuple(sorted((file.name.partition("_")[0] for file in files), reverse=True))

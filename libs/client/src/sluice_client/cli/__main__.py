@@ -5,18 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping
 from typing import Final
 
-import typer
-
-from sluice_client.cli.commands.serve import events, serve, token
-
-_OF_THE_SERVER: Final[Mapping[str, Callable[[list[str]], None]]] = {
-    "serve": serve,
-    "events": events,
-    "token": token,
-}
+_OF_THE_SERVER: Final = frozenset({"serve", "events", "token"})
 
 
 def main() -> None:
@@ -28,13 +19,12 @@ def main() -> None:
     # This process starts others by fork and exec. gRPC reads the variable on first import; its fork
     # handlers, which serve children that use gRPC, would only write to standard error.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    command = _OF_THE_SERVER.get(sys.argv[1]) if len(sys.argv) > 1 else None
-    if command is not None:
-        # Before the import below: a server sets up its process before it imports gRPC.
-        try:
-            command(sys.argv[2:])
-        except typer.Exit as done:
-            sys.exit(done.exit_code)
+    if len(sys.argv) > 1 and sys.argv[1] in _OF_THE_SERVER:
+        # Before the import of the application: a server sets up its process before it imports gRPC,
+        # and has no use for the libraries of the command line.
+        from sluice_client.cli.commands import serve
+
+        sys.exit(getattr(serve, sys.argv[1])(sys.argv[2:]))
     # A failed handshake is one line of ours; gRPC would write its own beside it.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from sluice_client.cli.app import app

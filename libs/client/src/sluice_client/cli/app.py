@@ -1,28 +1,22 @@
-"""Command line of `sluice`: commands, options and help. Their work is in `commands/`."""
+"""Command line of `sluice`: commands, options and help. Their work is in `commands/`.
+
+A command imports it when it runs: otherwise even the help would wait for the libraries of all."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from sluice_client.cli.addresses import DrivePath
-from sluice_client.cli.arguments import Command, Group
-from sluice_client.cli.commands import audit as audit_command
-from sluice_client.cli.commands import drives, logins, nodes, quotas, uploads
-from sluice_client.cli.commands import get as get_command
-from sluice_client.cli.commands.get_recursive import RecursiveGet
-from sluice_client.cli.commands.scan import naming_problem
-from sluice_client.cli.commands.serve import events as events_command
-from sluice_client.cli.commands.serve import serve as serve_command
-from sluice_client.cli.commands.serve import token as token_command
-from sluice_client.cli.commands.upload import UploadOptions, UploadRun
+from sluice_client.cli.arguments import Command, Group, Where
+from sluice_client.cli.drive_path import DrivePath
 from sluice_client.cli.security import security_of
-from sluice_client.cli.session import Where, run
 from sluice_client.model import Access, DrivePolicy, Integrity, Quota, Role, UploadState
+
+if TYPE_CHECKING:
+    from sluice_client.cli.session import Work
 
 # Size: the declaration of every command.
 app = typer.Typer(
@@ -99,6 +93,8 @@ Parallel = Annotated[int, typer.Option("--parallel", "-p", min=1, max=256, help=
 
 def _show_version(requested: bool) -> None:
     if requested:
+        from importlib.metadata import version
+
         typer.echo(f"sluice {version('sluice-client')}")
         raise typer.Exit
 
@@ -119,6 +115,12 @@ def _main(
 def _where(context: typer.Context, server: str | None, token: str | None) -> Where:
     above = context.obj if isinstance(context.obj, Where) else Where()
     return Where(server, token, security_of(context)).or_else(above)
+
+
+def _run(work: Work, where: Where, *, json_lines: bool, resume_hint: str = "") -> NoReturn:
+    from sluice_client.cli.session import run
+
+    run(work, where, json_lines=json_lines, resume_hint=resume_hint)
 
 
 @app.command(cls=Command)
@@ -159,6 +161,9 @@ def upload(
     token: Token = None,
 ) -> None:
     """Upload files and folders. Run the same command again to resume an interrupted upload."""
+    from sluice_client.cli.commands.scan import naming_problem
+    from sluice_client.cli.commands.upload import UploadOptions, UploadRun
+
     problem = naming_problem(paths, name)
     if problem is not None:
         raise typer.BadParameter(problem, param_hint="--name")
@@ -173,7 +178,7 @@ def upload(
         sha256=sha256,
         chunk_size=chunk_size,
     )
-    run(
+    _run(
         lambda client, out: UploadRun(client, out, options).run(),
         _where(context, server, token),
         json_lines=json_lines,
@@ -190,8 +195,10 @@ def status(
     token: Token = None,
 ) -> None:
     """Show the state of an upload."""
+    from sluice_client.cli.commands import uploads
+
     work = partial(uploads.status, upload_id=upload_id)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command(cls=Command)
@@ -203,8 +210,10 @@ def watch(
     token: Token = None,
 ) -> None:
     """Follow an upload until it has ended; exits 0 when it is completed."""
+    from sluice_client.cli.commands import uploads
+
     work = partial(uploads.watch, upload_id=upload_id)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command(cls=Command)
@@ -216,8 +225,10 @@ def abort(
     token: Token = None,
 ) -> None:
     """Abort an upload that is not complete."""
+    from sluice_client.cli.commands import uploads
+
     work = partial(uploads.abort, upload_id=upload_id)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command("uploads", cls=Command)
@@ -233,13 +244,17 @@ def list_uploads(
     token: Token = None,
 ) -> None:
     """List uploads, newest first."""
+    from sluice_client.cli.commands import uploads
+
     work = partial(uploads.list_uploads, states=state or [], limit=limit)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 def _moment(text: str) -> datetime:
+    from sluice_client.cli.commands import audit as audit_work
+
     try:
-        return audit_command.moment_of(text)
+        return audit_work.moment_of(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -270,15 +285,17 @@ def audit(
     token: Token = None,
 ) -> None:
     """List the audit log of the tenant, newest first; needs the scope tenant:admin."""
+    from sluice_client.cli.commands import audit as audit_work
+
     work = partial(
-        audit_command.list_entries,
+        audit_work.list_entries,
         since=since,
         until=until,
         subject=subject,
         action=action,
         limit=limit,
     )
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command(cls=Command)
@@ -291,8 +308,10 @@ def ls(
     token: Token = None,
 ) -> None:
     """List nodes: size, time, path."""
+    from sluice_client.cli.commands import nodes
+
     work = partial(nodes.ls, place=place, limit=limit)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command(cls=Command)
@@ -304,8 +323,10 @@ def stat(
     token: Token = None,
 ) -> None:
     """Show the record of a node."""
+    from sluice_client.cli.commands import nodes
+
     work = partial(nodes.stat, place=node)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command(cls=Command)
@@ -317,8 +338,10 @@ def rm(
     token: Token = None,
 ) -> None:
     """Delete a node."""
+    from sluice_client.cli.commands import nodes
+
     work = partial(nodes.rm, place=node)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @app.command(cls=Command)
@@ -348,13 +371,16 @@ def get(
     token: Token = None,
 ) -> None:
     """Download a node, or everything under a prefix; downloads are verified."""
+    from sluice_client.cli.commands.get import get_one
+    from sluice_client.cli.commands.get_recursive import RecursiveGet
+
     where = _where(context, server, token)
     if recursive:
         if destination == "-":
             raise typer.BadParameter("--recursive needs a folder, not -")
         if thumbnail is not None:
             raise typer.BadParameter("--thumbnail is for one node, without --recursive")
-        run(
+        _run(
             lambda client, out: RecursiveGet(client, out, place, destination, parallel).run(),
             where,
             json_lines=json_lines,
@@ -362,10 +388,8 @@ def get(
     node = _node(str(place))
     if destination == "-" and json_lines:
         raise typer.BadParameter("--json and - both want standard output")
-    work = partial(
-        get_command.get_one, place=node, destination=destination, thumbnail_size=thumbnail or 0
-    )
-    run(work, where, json_lines=json_lines)
+    work = partial(get_one, place=node, destination=destination, thumbnail_size=thumbnail or 0)
+    _run(work, where, json_lines=json_lines)
 
 
 def _role(text: str) -> str:
@@ -376,6 +400,8 @@ def _role(text: str) -> str:
 
 
 def _size(text: str) -> int:
+    from sluice_client.cli.commands import quotas
+
     try:
         return quotas.parse_size(text)
     except ValueError as error:
@@ -426,6 +452,8 @@ def drive_create(
     token: Token = None,
 ) -> None:
     """Create a drive."""
+    from sluice_client.cli.commands import drives
+
     policy = DrivePolicy(
         integrity=integrity,
         part_bytes=part_bytes,
@@ -436,7 +464,7 @@ def drive_create(
         access=access,
     )
     work = partial(drives.create, name=name, bucket=bucket, key_prefix=key_prefix, policy=policy)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @drive_app.command("list", cls=Command)
@@ -447,7 +475,9 @@ def drive_list(
     token: Token = None,
 ) -> None:
     """List drives."""
-    run(drives.list_all, _where(context, server, token), json_lines=json_lines)
+    from sluice_client.cli.commands import drives
+
+    _run(drives.list_all, _where(context, server, token), json_lines=json_lines)
 
 
 @drive_app.command("update", cls=Command)
@@ -466,12 +496,14 @@ def drive_update(
     token: Token = None,
 ) -> None:
     """Change the policy of a drive."""
+    from sluice_client.cli.commands import drives
+
     given = {"access": access, "read_only": read_only}
     changes = {field: value for field, value in given.items() if value is not None}
     if not changes:
         raise typer.BadParameter("nothing to change; give --access, --read-only or --read-write")
     work = partial(drives.update, name=name, changes=changes)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @drive_app.command("delete", cls=Command)
@@ -483,8 +515,10 @@ def drive_delete(
     token: Token = None,
 ) -> None:
     """Delete a drive without nodes and open uploads."""
+    from sluice_client.cli.commands import drives
+
     work = partial(drives.delete, name=name)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @drive_app.command("grant", cls=Command)
@@ -499,9 +533,11 @@ def drive_grant(
     token: Token = None,
 ) -> None:
     """Give a subject or a group a role on a drive."""
+    from sluice_client.cli.commands import drives
+
     _check_grantee(subject, group)
     work = partial(drives.grant, name=name, role=Role(role), subject=subject, group=group)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @drive_app.command("revoke", cls=Command)
@@ -515,9 +551,11 @@ def drive_revoke(
     token: Token = None,
 ) -> None:
     """Take the role of a subject or a group away."""
+    from sluice_client.cli.commands import drives
+
     _check_grantee(subject, group)
     work = partial(drives.revoke, name=name, subject=subject, group=group)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @drive_app.command("grants", cls=Command)
@@ -529,8 +567,10 @@ def drive_grants(
     token: Token = None,
 ) -> None:
     """List the roles on a drive."""
+    from sluice_client.cli.commands import drives
+
     work = partial(drives.list_grants, name=name)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 def _check_grantee(subject: str, group: str) -> None:
@@ -567,10 +607,12 @@ def quota_set(
     token: Token = None,
 ) -> None:
     """Set the limits of a drive or of the tenant; those that are not given are removed."""
+    from sluice_client.cli.commands import quotas
+
     _check_place(name, tenant)
     quota = Quota(_size(max_bytes), max_nodes, max_open_uploads)
     work = partial(quotas.set_limits, drive=name, quota=quota)
-    run(work, _where(context, server, token), json_lines=json_lines)
+    _run(work, _where(context, server, token), json_lines=json_lines)
 
 
 @quota_app.command("show", cls=Command)
@@ -583,8 +625,10 @@ def quota_show(
     token: Token = None,
 ) -> None:
     """Show limits and usage of a drive or of the tenant."""
+    from sluice_client.cli.commands import quotas
+
     _check_place(name, tenant)
-    run(partial(quotas.show, drive=name), _where(context, server, token), json_lines=json_lines)
+    _run(partial(quotas.show, drive=name), _where(context, server, token), json_lines=json_lines)
 
 
 def _check_place(name: str, tenant: bool) -> None:
@@ -612,18 +656,24 @@ def login(
     The password is asked for, or read from standard input. The token goes to the hosts of the
     gateway and of the server only.
     """
+    from sluice_client.cli.commands import logins
+
     logins.login(_where(context, server, None), gateway, email, json_lines=json_lines)
 
 
 @app.command(cls=Command)
 def logout(context: typer.Context, json_lines: Json = False) -> None:
     """End the session, and remove its tokens from this machine."""
+    from sluice_client.cli.commands import logins
+
     logins.logout(_where(context, None, None), json_lines=json_lines)
 
 
 @app.command(cls=Command)
 def whoami(context: typer.Context, json_lines: Json = False) -> None:
     """Show who is logged in."""
+    from sluice_client.cli.commands import logins
+
     logins.whoami(_where(context, None, None), json_lines=json_lines)
 
 
@@ -638,16 +688,22 @@ _HANDED_OVER: dict[str, Any] = {
 @app.command(context_settings=_HANDED_OVER)
 def events(context: typer.Context) -> None:
     """Follow the events of uploads and nodes: `sluice events tail`."""
-    events_command(context.args)
+    from sluice_client.cli.commands import serve as server_commands
+
+    raise typer.Exit(server_commands.events(context.args))
 
 
 @app.command(context_settings=_HANDED_OVER)
 def serve(context: typer.Context) -> None:
     """Run all of Sluice on this machine, in one process."""
-    serve_command(context.args)
+    from sluice_client.cli.commands import serve as server_commands
+
+    raise typer.Exit(server_commands.serve(context.args))
 
 
 @app.command(context_settings=_HANDED_OVER)
 def token(context: typer.Context) -> None:
     """Make tokens for the server of this machine: `sluice token create`."""
-    token_command(context.args)
+    from sluice_client.cli.commands import serve as server_commands
+
+    raise typer.Exit(server_commands.token(context.args))

@@ -1,18 +1,38 @@
-"""What all commands do with their arguments: check text, and take the options of connections."""
+"""What all commands do with their arguments: check text, and take the options of connections.
+
+It imports no gRPC and no asyncio: the help of a command needs neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sluice_client.cli.security import options_of_every_command
+from sluice_client.cli.security import SecurityArguments, options_of_every_command
 from sluice_client.names import is_utf8
 
 _LOCAL_PATHS = frozenset({"paths", "destination", "token"})
 """Parameters that name local files; their names may be any bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """--server, --token-file and the options of TLS, as given before or after the name of the
+    command.
+    """
+
+    server: str | None = None
+    token_file: str | None = None
+    security: SecurityArguments = field(default_factory=SecurityArguments)
+
+    def or_else(self, other: Where) -> Where:
+        return Where(
+            self.server or other.server, self.token_file or other.token_file, self.security
+        )
 
 
 class Command(TyperCommand):

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sluice_client.cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STANDARD_OUTPUT = "standard output"
 """Name of the stream in error texts."""
@@ -34,10 +35,14 @@ class Output:
 
     def __init__(self, *, json_lines: bool) -> None:
         self.json_lines = json_lines
+
+    @cached_property
+    def console(self) -> Console:
+        """The terminal. Made for the first message: most commands have none."""
+        from rich.console import Console
+
         # Names are text, never markup: [bold] and :key: have no meaning in them.
-        self.console = Console(
-            stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
-        )
+        return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     @property
     def interactive(self) -> bool:
@@ -60,6 +65,8 @@ class Output:
 
     def message(self, text: str) -> None:
         """Write a line for people, above any progress bars."""
+        from rich.text import Text
+
         self.console.print(Text(printable(text)))
 
     def error(self, text: str) -> None:

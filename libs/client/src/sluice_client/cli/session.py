@@ -7,15 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from typing import NoReturn
 
 import typer
 import uvloop
 
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import find_server
+from sluice_client.cli.arguments import Where
 from sluice_client.cli.output import STANDARD_OUTPUT, Output
-from sluice_client.cli.security import Security, SecurityArguments, find_security
+from sluice_client.cli.security_settings import Security, find_security
 from sluice_client.client import Client
 from sluice_client.errors import SluiceError
 from sluice_client.logins.gateway_api import GatewayApi
@@ -27,23 +28,7 @@ from sluice_client.targets import Target
 Work = Callable[[Client, Output], Awaitable[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """--server, --token-file and the options of TLS, as given before or after the name of the
-    command.
-    """
-
-    server: str | None = None
-    token_file: str | None = None
-    security: SecurityArguments = field(default_factory=SecurityArguments)
-
-    def or_else(self, other: Where) -> Where:
-        return Where(
-            self.server or other.server, self.token_file or other.token_file, self.security
-        )
-
-
-def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str = "") -> None:
+def run(work: Work, where: Where, *, json_lines: bool = False, resume_hint: str = "") -> NoReturn:
     """Run a command on its own event loop and exit with its code.
 
     Args:

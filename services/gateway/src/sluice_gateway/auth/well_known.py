@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from sluice_gateway.auth.access_tokens import USER_SCOPES, TokenTerms
 from sluice_gateway.auth.key_file import SigningKeys
-from sluice_gateway.http.routes import PlainRoute
+from sluice_gateway.http.plain_routes import PlainRoute
 
 KEYS_PATH: Final = "/.well-known/jwks.json"
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"

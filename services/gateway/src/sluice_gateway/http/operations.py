@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from sluice_core.errors import SluiceError
-from sluice_gateway.http.routes import PlainRoute
+from sluice_gateway.http.plain_routes import PlainRoute
 
 Readiness = Callable[[], Awaitable[bool]]
 

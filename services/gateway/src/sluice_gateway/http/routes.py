@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
 
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.json_bodies import check_media_type, read_json
@@ -60,40 +58,6 @@ class _StrictRequest(Request):
 
     async def json(self) -> Any:
         return await read_json(self)
-
-
-class PlainRoute(Route):
-    """Starlette's route, which leaves its template for the metrics as FastAPI's does.
-
-    For routes that are not part of the documented API, and for the hot ones: FastAPI takes three
-    times as long.
-    """
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["route"] = self
-        await super().handle(scope, receive, send)
-
-
-class PlainWebSocketRoute(WebSocketRoute):
-    """Starlette's route of WebSockets, which leaves its template for the metrics."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["route"] = self
-        await super().handle(scope, receive, send)
-
-
-class DocumentedRoute(PlainRoute):
-    """Hot route that is part of the documented API.
-
-    Args:
-        operation: its OpenAPI Operation Object, by method in lower case.
-    """
-
-    def __init__(
-        self, path: str, endpoint: Callable[..., Any], operation: Mapping[str, Any]
-    ) -> None:
-        super().__init__(path, endpoint, methods=[method.upper() for method in operation])
-        self.operation: Final = operation
 
 
 class StrictRoute(APIRoute):

@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Header
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,21 +27,6 @@ from sluice_gateway.jobs.options import PhotoOptions
 HEADER: Final = "Idempotency-Key"
 _FIRST_POLL_SECONDS: Final = 0.02
 _LONGEST_POLL_SECONDS: Final = 0.5
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias=HEADER,
-        description="1 to 255 printable ASCII characters. A repeat with the same key and body gets"
-        " the first answer, for 24 hours; with another body it is 409.",
-        json_schema_extra={
-            "minLength": 1,
-            "maxLength": MAX_IDEMPOTENCY_KEY_CHARACTERS,
-            "pattern": "^[!-~]([ -~]*[!-~])?$",
-        },
-    ),
-]
-"""Documents the header; `RepeatableRequests` reads it."""
 
 Command = Callable[[str], Awaitable[BaseModel]]
 """Executes a request under an operation id, which all executions of one key share."""

@@ -22,8 +22,9 @@ from sluice_core.photos.states import TAKES_PARTS, PhotoStatus
 from sluice_core.ports.gateway import GatewayCatalogue
 from sluice_gateway.http.authentication import Authentication
 from sluice_gateway.http.json_bodies import read_json
+from sluice_gateway.http.plain_routes import DocumentedRoute
 from sluice_gateway.http.refusals import FieldProblem, InvalidRequest
-from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, DocumentedRoute
+from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS
 from sluice_gateway.jobs.callers import Caller, Callers
 from sluice_gateway.jobs.services import PhotoServices
 

@@ -15,7 +15,7 @@ from sluice_gateway.jobs.callers import Callers
 from sluice_gateway.jobs.cancel import cancel_job, cancel_photo
 from sluice_gateway.jobs.create_job import create_job
 from sluice_gateway.jobs.finalize import finalize_upload
-from sluice_gateway.jobs.idempotency import IdempotencyKey
+from sluice_gateway.jobs.idempotency_key import IdempotencyKey
 from sluice_gateway.jobs.job_queries import get_job, list_jobs
 from sluice_gateway.jobs.parts import list_parts
 from sluice_gateway.jobs.renew import renew_upload

@@ -7,8 +7,8 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from sluice_gateway.http.authentication import Authentication
+from sluice_gateway.http.plain_routes import PlainRoute, PlainWebSocketRoute
 from sluice_gateway.http.refusals import method_not_allowed
-from sluice_gateway.http.routes import PlainRoute, PlainWebSocketRoute
 from sluice_gateway.live.framing import SOCKJS
 from sluice_gateway.live.hub import LiveHub
 from sluice_gateway.live.sockjs import SockJsInfo

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from sluice_gateway.http.conditional import known_etags
-from sluice_gateway.http.routes import PlainRoute
+from sluice_gateway.http.plain_routes import PlainRoute
 from sluice_gateway.panel.files import PanelFile, PanelFiles
 from sluice_gateway.panel.negotiation import accepts_gzip, asks_for_page
 

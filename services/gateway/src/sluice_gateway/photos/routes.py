@@ -15,7 +15,7 @@ from sluice_gateway.http.paging import Cursor, PageNumber, PageSize
 from sluice_gateway.http.parameters import Rfc3339
 from sluice_gateway.http.routes import NEEDS_TOKEN, PROBLEMS, authenticated_route
 from sluice_gateway.jobs.callers import Callers
-from sluice_gateway.jobs.idempotency import IdempotencyKey
+from sluice_gateway.jobs.idempotency_key import IdempotencyKey
 from sluice_gateway.jobs.routes import PhotoId
 from sluice_gateway.jobs.services import PhotoServices
 from sluice_gateway.photos.delete import delete_photo

@@ -12,7 +12,7 @@ from sluice_common.direct.channel import open_service_channel
 from sluice_common.settings.security import Tls
 from sluice_core.ports.photos import PhotoCatalogue
 from sluice_gateway.http.authentication import Authentication
-from sluice_gateway.http.routes import PlainRoute
+from sluice_gateway.http.plain_routes import PlainRoute
 from sluice_gateway.tus.body_slots import BodySlots
 from sluice_gateway.tus.concatenation import Concatenation
 from sluice_gateway.tus.creation import Creation

@@ -85,6 +85,8 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`, at each wake-up and otherwise by polling."""
         failures = 0
+        loop = asyncio.get_running_loop()
+        active_at = loop.time()
         try:
             while not stop.is_set():
                 moved = 0
@@ -99,13 +101,15 @@ class Relay:
                     )
                     continue
                 failures = 0
+                if moved:
+                    active_at = loop.time()
                 if 0 < moved < self._deps.options.relay_batch_events:
                     # Batch: a page costs the same whether it has one event or hundreds.
                     await wait_at_most(stop, self._deps.options.relay_linger_seconds)
                 if moved == 0:
-                    await wait_at_most(
-                        self._deps.relay_wakeup, self._deps.options.relay_poll_seconds
-                    )
+                    pause = self._deps.options.relay_pause_seconds(loop.time() - active_at)
+                    if await wait_at_most(self._deps.relay_wakeup, pause):
+                        active_at = loop.time()
         finally:
             await self._lease.release()
 
@@ -136,11 +140,12 @@ class Relay:
         withheld = await catalogue.count_withheld()
         metrics.events_pending.set(len(events) + len(page.rows) + withheld)
         moved = await self._relay_ledger(events)
-        moved += await self._retry_outbox(catalogue)
+        if withheld:
+            moved += await self._retry_outbox(catalogue)
         moved += await self._relay_outbox(catalogue, page)
-        metrics.events_withheld.set(
-            sum(self._in_ledger.values()) + await catalogue.count_withheld()
-        )
+        if withheld or page.rows:
+            withheld = await catalogue.count_withheld()
+        metrics.events_withheld.set(sum(self._in_ledger.values()) + withheld)
         return moved
 
     def _note_oldest(self, events: Sequence[LedgerEvent], rows: Sequence[EventRecord] = ()) -> None:

@@ -8,9 +8,9 @@ from contextlib import aclosing
 from pathlib import Path, PurePosixPath
 
 from sluice_client.cli import exits
-from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.commands.safe_names import is_safe_segment
 from sluice_client.cli.display import Display
+from sluice_client.cli.drive_path import DrivePath
 from sluice_client.cli.output import STANDARD_OUTPUT, Output, standard_output
 from sluice_client.cli.text import encodable, size_text
 from sluice_client.client import Client

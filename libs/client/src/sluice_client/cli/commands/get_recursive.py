@@ -11,10 +11,10 @@ from contextlib import aclosing, nullcontext
 from pathlib import Path
 
 from sluice_client.cli import exits
-from sluice_client.cli.addresses import DrivePath
 from sluice_client.cli.commands.clashes import Clash, ClashFinder, folded, folds_names
 from sluice_client.cli.commands.get import download_record, local_path, make_folder
 from sluice_client.cli.display import Display
+from sluice_client.cli.drive_path import DrivePath
 from sluice_client.cli.output import Output
 from sluice_client.cli.text import count_text, size_text
 from sluice_client.client import Client

@@ -13,9 +13,10 @@ import typer
 
 from sluice_client.cli import exits
 from sluice_client.cli.addresses import find_gateway, named_servers
+from sluice_client.cli.arguments import Where
 from sluice_client.cli.output import Output
-from sluice_client.cli.security import find_security
-from sluice_client.cli.session import Where, failed
+from sluice_client.cli.security_settings import find_security
+from sluice_client.cli.session import failed
 from sluice_client.errors import SluiceError, Unavailable
 from sluice_client.logins.gateway_api import GatewayApi
 from sluice_client.logins.renewal import RenewedToken, not_logged_in

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sluice_client.cli import exits
-from sluice_client.cli.addresses import DrivePath
+from sluice_client.cli.drive_path import DrivePath
 from sluice_client.cli.output import Output
 from sluice_client.client import Client
 from sluice_client.model import Node, Processing, ProcessingState

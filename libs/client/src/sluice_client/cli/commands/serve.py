@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-import typer
-
 from sluice_client.cli import exits
 from sluice_client.cli.output import Output
 
 
-def serve(arguments: list[str]) -> None:
-    """Run `sluice serve`: pass the arguments on and exit with the server's code."""
-    _hand_over(
+def serve(arguments: list[str]) -> int:
+    """Run `sluice serve`: pass the arguments on and return the server's exit code."""
+    return _hand_over(
         "serve",
         arguments,
         "the server is not installed here; `pip install sluice-standalone` brings `sluice"
@@ -20,18 +18,18 @@ def serve(arguments: list[str]) -> None:
     )
 
 
-def events(arguments: list[str]) -> None:
-    """Run `sluice events`: pass the arguments on and exit with the code of that command."""
-    _hand_over(
+def events(arguments: list[str]) -> int:
+    """Run `sluice events`: pass the arguments on and return the exit code of that command."""
+    return _hand_over(
         "events",
         arguments,
         "the commands of events are not installed here; `pip install sluice-common` brings them",
     )
 
 
-def token(arguments: list[str]) -> None:
-    """Run `sluice token`: pass the arguments on and exit with the code of that command."""
-    _hand_over(
+def token(arguments: list[str]) -> int:
+    """Run `sluice token`: pass the arguments on and return the exit code of that command."""
+    return _hand_over(
         "token",
         arguments,
         "tokens are made where the server's data is; `pip install sluice-standalone` brings"
@@ -39,10 +37,10 @@ def token(arguments: list[str]) -> None:
     )
 
 
-def _hand_over(name: str, arguments: list[str], missing: str) -> None:
+def _hand_over(name: str, arguments: list[str], missing: str) -> int:
     entries = entry_points(group="sluice.commands", name=name)
     command = next(iter(entries), None)
     if command is None:
         Output(json_lines=False).error(missing)
-        raise typer.Exit(exits.CONFIGURATION)
-    raise typer.Exit(int(command.load()(arguments)))
+        return exits.CONFIGURATION
+    return int(command.load()(arguments))

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
 import socket
 import sys
-from typing import Any
 
 from PIL import Image
 
 from sluice_processor.images.children import confinement, protocol
 from sluice_processor.images.decoding import prepare, process_image
-from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason, ThumbnailFormat
-
-READY = b"ready"
+from sluice_processor.images.model import ImageOptions, ImageRefused, RefusalReason
 
 
 def main() -> None:
     """Serve requests from a socket until it is closed.
 
     The arguments are the descriptor of the socket, the process id of the parent and the options
-    (`encode_options`).
+    (`protocol.encode_options`).
     """
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
-    options = decode_options(sys.argv[3])
+    options = protocol.decode_options(sys.argv[3])
     confinement.die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops us
     channel = socket.socket(fileno=fd)
@@ -36,7 +32,7 @@ def main() -> None:
     confinement.confine(options)
     process_image(sample, options, options.thumbnail_sizes)  # fail now, not with the first photo
     os.close(sample)
-    channel.sendall(READY)
+    channel.sendall(protocol.READY)
     os.dup2(devnull, sys.stderr.fileno())  # decoders may quote the picture on it
     os.close(devnull)
     serve(channel, options)
@@ -76,18 +72,6 @@ def _answer(fd: int, options: ImageOptions, sizes: list[int]) -> bytes:
     return protocol.encode_refusal(
         ImageRefused(RefusalReason.MEMORY, "Decoding needs more memory than a decoder may use.")
     )
-
-
-def encode_options(options: ImageOptions) -> str:
-    names = ImageOptions.__dataclass_fields__
-    return json.dumps({name: getattr(options, name) for name in names})
-
-
-def decode_options(text: str) -> ImageOptions:
-    values: dict[str, Any] = json.loads(text)
-    values["thumbnail_sizes"] = tuple(values["thumbnail_sizes"])
-    values["thumbnail_format"] = ThumbnailFormat(values["thumbnail_format"])
-    return ImageOptions(**values)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from typing import Final, Self
 from sluice_core.concurrency.allowance import extend
 from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_processor.images.children import protocol
-from sluice_processor.images.children.main import READY, encode_options
 from sluice_processor.images.model import ImageOptions, ImageRefused, ProcessedImage, RefusalReason
 
 _MODULE: Final = "sluice_processor.images.children.main"
@@ -89,7 +88,7 @@ class DecoderChild:
                     _MODULE,
                     str(theirs.fileno()),
                     str(os.getpid()),
-                    encode_options(options),
+                    protocol.encode_options(options),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=words,
@@ -204,7 +203,7 @@ class DecoderChild:
     async def _wait_until_ready(self, words: int) -> None:
         try:
             async with asyncio.timeout(self._options.start_seconds):
-                ready = await self._receive(len(READY))
+                ready = await self._receive(len(protocol.READY))
         except TimeoutError:
             raise ChildNotStarted(
                 f"A decoder child was not ready within {self._options.start_seconds:g} s."
@@ -213,7 +212,7 @@ class DecoderChild:
             output = os.pread(words, 1 << 20, 0)[-_LAST_WORDS_BYTES:].decode("utf-8", "replace")
             lines = output.strip().splitlines() or ["no error output"]
             raise ChildNotStarted(f"A decoder child exited at its start: {lines[-1]}") from None
-        if ready != READY:
+        if ready != protocol.READY:
             raise ChildNotStarted("A decoder child sent something else than its ready message.")
 
     async def _died(self) -> ImageRefused:

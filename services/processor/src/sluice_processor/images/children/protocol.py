@@ -2,6 +2,8 @@
 
 A request is JSON plus the picture's descriptor; an answer is `PREFIX`, JSON and thumbnails."""
 
+# Import no decoder: the parent imports this module, and only its children hold the decoders.
+
 from __future__ import annotations
 
 import json
@@ -16,6 +18,7 @@ from sluice_processor.images.model import (
     Gps,
     ImageFacts,
     ImageFormat,
+    ImageOptions,
     ImageRefused,
     ProcessedImage,
     RefusalReason,
@@ -23,6 +26,8 @@ from sluice_processor.images.model import (
     ThumbnailFormat,
 )
 
+READY: Final = b"ready"
+"""Sent by a child that can decode."""
 MAX_REQUEST_BYTES: Final = 4096
 PREFIX: Final = struct.Struct("!II")
 """Length of the header and of the thumbnails, in bytes."""
@@ -33,6 +38,18 @@ Facts = TypeVar("Facts", ExifFacts, Gps)
 
 class InvalidAnswer(Exception):
     """The child's answer violates the protocol."""
+
+
+def encode_options(options: ImageOptions) -> str:
+    names = ImageOptions.__dataclass_fields__
+    return json.dumps({name: getattr(options, name) for name in names})
+
+
+def decode_options(text: str) -> ImageOptions:
+    values: dict[str, Any] = json.loads(text)
+    values["thumbnail_sizes"] = tuple(values["thumbnail_sizes"])
+    values["thumbnail_format"] = ThumbnailFormat(values["thumbnail_format"])
+    return ImageOptions(**values)
 
 
 def encode_request(sizes: Sequence[int]) -> bytes:
