@@ -60,7 +60,7 @@ export function PanelTabs() {
       tabs={PANEL_TABS.map((id) => ({
         id,
         label: t(`panel.${id}`),
-        count: format.number(counts[id]),
+        count: format.badge(counts[id]),
         tone: id === "failed" && counts.failed > 0 ? "danger" : "neutral",
       }))}
       selected={selected}

@@ -55,6 +55,11 @@ test("tabs show counts, filter the list, and are kept", async () => {
   expect(screen.getByRole("tab", { name: /All/ }).getAttribute("aria-selected")).toBe("true");
 });
 
+test("counts of four digits leave room for every tab", () => {
+  renderWith(createFakeUploads(sampleItems(1000, "mixed")), <UploadProgressPanel />);
+  expect(screen.getByRole("tab", { name: /All/ }).textContent).toBe("All999+");
+});
+
 test("of a thousand uploads only the visible rows are in the page", () => {
   renderWith(createFakeUploads(sampleItems(1000, "mixed")), <UploadProgressPanel />);
   const rows = panel().querySelectorAll("li");

@@ -3,10 +3,13 @@ import { useTranslation } from "react-i18next";
 
 /** Those of the `sluice` command. */
 const SIZE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
+const MOST_IN_BADGE = 999;
 const NO_BREAK_SPACE = "\u00a0";
 
 export interface Format {
   number(value: number): string;
+  /** Of a count in a narrow place: three digits at most, "999+" beyond. */
+  badge(value: number): string;
   /** Of a share from 0 to 1, rounded down: 100 % is shown when all is done. */
   percent(share: number): string;
   /** Of bytes, with three digits, as the `sluice` command prints them: "1.5 MiB". */
@@ -55,6 +58,7 @@ export function createFormat(language: string): Format {
   };
   const format: Format = {
     number: (value) => plain.format(value),
+    badge: (value) => (value > MOST_IN_BADGE ? `${plain.format(MOST_IN_BADGE)}+` : plain.format(value)),
     percent: (share) =>
       whole.format(Math.floor(Math.min(1, Math.max(0, share)) * 100 + 1e-9) / 100),
     bytes,
