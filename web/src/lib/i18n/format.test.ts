@@ -27,7 +27,7 @@ test("sizes never round up to four digits", () => {
 test("numbers and sizes follow the language", () => {
   expect(plain(german.bytes(1.5 * 1024 ** 2))).toBe("1,5 MiB");
   expect(german.number(1234)).toBe("1.234");
-  expect([999, 1000].map(german.badge)).toEqual(["999", "999+"]);
+  expect([999, 1000].map((count) => german.badge(count))).toEqual(["999", "999+"]);
   expect(plain(german.percent(0.429))).toBe("42 %");
 });
 

@@ -58,7 +58,8 @@ export function createFormat(language: string): Format {
   };
   const format: Format = {
     number: (value) => plain.format(value),
-    badge: (value) => (value > MOST_IN_BADGE ? `${plain.format(MOST_IN_BADGE)}+` : plain.format(value)),
+    badge: (value) =>
+      value > MOST_IN_BADGE ? `${plain.format(MOST_IN_BADGE)}+` : plain.format(value),
     percent: (share) =>
       whole.format(Math.floor(Math.min(1, Math.max(0, share)) * 100 + 1e-9) / 100),
     bytes,
