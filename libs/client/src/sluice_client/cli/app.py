@@ -16,6 +16,7 @@ from sluice_client.cli.commands import drives, logins, nodes, quotas, uploads
 from sluice_client.cli.commands import get as get_command
 from sluice_client.cli.commands.get_recursive import RecursiveGet
 from sluice_client.cli.commands.scan import naming_problem
+from sluice_client.cli.commands.serve import admin as admin_command
 from sluice_client.cli.commands.serve import events as events_command
 from sluice_client.cli.commands.serve import serve as serve_command
 from sluice_client.cli.commands.serve import token as token_command
@@ -651,3 +652,9 @@ def serve(context: typer.Context) -> None:
 def token(context: typer.Context) -> None:
     """Make tokens for the server of this machine: `sluice token create`."""
     token_command(context.args)
+
+
+@app.command(context_settings=_HANDED_OVER)
+def admin(context: typer.Context) -> None:
+    """Look into uploads and drives, sweep, and wait for a drain, as an operator of the server."""
+    admin_command(context.args)

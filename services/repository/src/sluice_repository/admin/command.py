@@ -136,6 +136,7 @@ async def _run(
 def _add(actions: Actions, name: str, help_text: str, description: str) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=help_text, description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.set_defaults(action=name)  # whatever the name of the command that these belong to
     return parser
 
 

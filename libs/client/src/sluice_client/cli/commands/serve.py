@@ -39,6 +39,16 @@ def token(arguments: list[str]) -> None:
     )
 
 
+def admin(arguments: list[str]) -> None:
+    """Run `sluice admin`: pass the arguments on and exit with the code of that command."""
+    _hand_over(
+        "admin",
+        arguments,
+        "the commands of operators are not installed here; `pip install sluice-standalone` brings"
+        " `sluice admin`, and the images of the services have `sluice-repository admin`",
+    )
+
+
 def _hand_over(name: str, arguments: list[str], missing: str) -> None:
     entries = entry_points(group="sluice.commands", name=name)
     command = next(iter(entries), None)
