@@ -100,7 +100,7 @@ async def _open_for_writes(
             data_dir = stack.enter_context(open_data_dir(settings.data_dir))
         except DataDirInUse:
             raise ConfigurationError(
-                f"SLUICE_DATA_DIR: a server is using {settings.data_dir}, and sweeps by itself every"
+                f"SLUICE_DATA_DIR: a server is using {settings.data_dir}, and sweeps itself every"
                 f" {settings.sweeper.interval_seconds:g} s (SLUICE_SWEEPER__INTERVAL_SECONDS); stop"
                 " it to sweep from here"
             ) from None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import bindparam, func, literal, select, union_all
+from sqlalchemy import BindParameter, bindparam, func, literal, select, union_all
 
 from sluice_backends.sql.database import SqlFamily
 from sluice_backends.sql.rows import event_of
@@ -50,7 +51,7 @@ _OUTBOX_OF = (
 _COUNT = select(
     func.count().label("row_count"), func.coalesce(func.sum(outbox.c.withheld), 0).label("withheld")
 ).select_from(outbox)
-_KEYS = bindparam("p_keys", expanding=True)
+_KEYS: Final[BindParameter[Any]] = bindparam("p_keys", expanding=True)
 # One statement, so that one snapshot shows an object that passes from one reference to another.
 _REFERENCES = union_all(
     select(nodes.c.bucket, nodes.c.object_key, literal(Reference.NODE).label("reference")).where(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -101,7 +102,7 @@ class DriveCheck:
             async for node, defect in _in_order(page.nodes, self._check, concurrency):
                 if self._stop.is_set():
                     self._report.progress(
-                        f"interrupted; continue with --after {after!r}"
+                        f"interrupted; continue with --after {shlex.quote(after)}"
                         if after
                         else "interrupted before the first node was checked"
                     )
@@ -113,7 +114,7 @@ class DriveCheck:
                 after = node.path
             if not page.next_after:
                 return True
-            self._report.progress(f"{self._totals.nodes} nodes checked, up to {after!r}")
+            self._report.progress(f"{self._totals.nodes} nodes checked, up to {shlex.quote(after)}")
 
     async def _check(self, node: Node) -> Defect | None:
         defect = await self._defect_of(node)
