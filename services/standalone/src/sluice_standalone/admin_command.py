@@ -46,7 +46,9 @@ def admin(args: Sequence[str]) -> int:
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="directory of all data (SLUICE_DATA_DIR)"
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, help="what to do:"
+    )
     add_actions(commands)
     add_dlq_command(commands)
     return run_command(parser, args, _main, _overrides)

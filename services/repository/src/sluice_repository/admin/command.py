@@ -45,7 +45,7 @@ def add_actions(actions: Actions) -> None:
         "Show the ledger's record of an upload, its parts with their leases, its chunks, object,"
         " node and events, and what it waits for. Exits with 1 when nothing knows the upload.",
     )
-    upload.add_argument("upload_id", metavar="UPLOAD_ID")
+    upload.add_argument("upload_id", metavar="UPLOAD_ID", help="id of the upload")
     upload.add_argument("--parts", action="store_true", help="list stored parts too")
     _add(
         actions,
@@ -61,8 +61,10 @@ def add_actions(actions: Actions) -> None:
         "Compare every live node of a drive with its object, and look for objects that nothing has."
         " Thumbnails are not compared. Exits with 1 after a defect or an interruption.",
     )
-    verify.add_argument("drive", metavar="DRIVE")
-    verify.add_argument("--tenant", default=DEFAULT_TENANT, help="default: %(default)s")
+    verify.add_argument("drive", metavar="DRIVE", help="name of the drive")
+    verify.add_argument(
+        "--tenant", default=DEFAULT_TENANT, help="tenant of the drive (default: %(default)s)"
+    )
     verify.add_argument(
         "--checksum", action="store_true", help="read every object and compare its CRC32C"
     )
