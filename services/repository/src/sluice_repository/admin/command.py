@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from typing import Final
+from typing import Final, TypeAlias
 
 from sluice_common.process.lifecycle import EXIT_FAILED
 from sluice_common.settings import SluiceSettings
@@ -25,7 +25,7 @@ from sluice_repository.metrics import RepositoryMetrics
 SUBCOMMAND: Final = "admin"
 _SWEEP: Final = "sweep"
 
-Actions = argparse._SubParsersAction[argparse.ArgumentParser]
+Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_admin_command(commands: Actions) -> None:

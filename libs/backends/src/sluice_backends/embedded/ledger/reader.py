@@ -1,8 +1,4 @@
-"""Reader of an embedded ledger's file beside the process that uses it, or without one.
-
-Write-ahead logging lets it read a consistent state while the owner writes. It takes no lock that
-the owner waits for, and leaves the owner's claims alone.
-"""
+"""Reader of an embedded ledger's file beside the process that uses it, or without one."""
 
 from __future__ import annotations
 
@@ -35,6 +31,10 @@ async def open_sqlite_ledger_reader(
     path: Path, options: LedgerOptions, *, clock: Clock = time.time
 ) -> AsyncIterator[SqliteLedgerReader]:
     """Open the ledger in the file `path` for reads.
+
+    Write-ahead logging lets it read a consistent state while the owner writes. It takes no lock
+    that the owner waits for, and leaves the owner's claims alone. It has no budget: its backlog
+    counts no bytes.
 
     Raise `FailedPrecondition` LEDGER_FORMAT when another release wrote the file, and `Unavailable`
     LEDGER_UNAVAILABLE when it cannot be read.
