@@ -26,7 +26,9 @@ def as_json() -> Report:
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[Line]:
     """Return the JSON lines that were printed since the last call."""
-    return json_lines(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    # structlog prints to standard output too where no service has configured it.
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def json_lines(text: str) -> list[Line]:

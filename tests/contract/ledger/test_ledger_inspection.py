@@ -52,19 +52,27 @@ async def test_the_parts_of_an_upload_in_every_state(driver: Driver) -> None:
     assert (await driver.claim(upload_id, 2, "third worker")).plan.number == 2
 
 
+async def _work_left(driver: Driver) -> WorkLeft:
+    """Return it after a search: on a cluster, that removes what is done from the sets."""
+    await driver.ledger.ready_work(10)
+    await driver.ledger.pending_events(10)
+    return await driver.ledger.work_left()
+
+
 async def test_the_work_that_is_left(driver: Driver) -> None:
     assert await driver.ledger.work_left() == WorkLeft(0, 0, 0)
     upload_id = await _with_a_part_in_each_state(driver)
-    assert await driver.ledger.work_left() == WorkLeft(0, 1, 1)
+    assert await _work_left(driver) == WorkLeft(0, 1, 1)
     await driver.ledger.withhold_events(upload_id, 60)
-    assert (await driver.ledger.work_left()).with_events == 1
+    assert (await _work_left(driver)).with_events == 1
     seen = await driver.ledger.inspect(upload_id)
     assert (seen.events_pending, seen.events_withheld_until) == (1, driver.clock.now + 60)
+    driver.clock.advance(61)
     await driver.ledger.events_published(upload_id, 10)
-    assert (await driver.ledger.work_left()).with_events == 0
+    assert (await _work_left(driver)).with_events == 0
 
     await driver.ledger.abort(upload_id)
-    assert await driver.ledger.work_left() == WorkLeft(0, 0, 1)
+    assert await _work_left(driver) == WorkLeft(0, 0, 1)
     ended = await driver.ledger.inspect(upload_id)
     assert ended.next_cleanup_at == driver.clock.now
     await driver.ledger.cleanup_done(upload_id)

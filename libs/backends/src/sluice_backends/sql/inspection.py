@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, bindparam, func, literal, select, union_all
+from sqlalchemy import BindParameter, bindparam, case, func, literal, select, union_all
 
 from sluice_backends.sql.database import SqlFamily
 from sluice_backends.sql.rows import event_of
@@ -49,7 +49,11 @@ _OUTBOX_OF = (
     .limit(bindparam("p_limit"))
 )
 _COUNT = select(
-    func.count().label("row_count"), func.coalesce(func.sum(outbox.c.withheld), 0).label("withheld")
+    func.count().label("row_count"),
+    # Not the sum of the column itself, which has the type of the column.
+    func.coalesce(func.sum(case((outbox.c.withheld == literal(True), 1), else_=0)), 0).label(
+        "withheld"
+    ),
 ).select_from(outbox)
 _KEYS: Final[BindParameter[Any]] = bindparam("p_keys", expanding=True)
 # One statement, so that one snapshot shows an object that passes from one reference to another.
