@@ -26,13 +26,15 @@ def as_json() -> Report:
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[Line]:
     """Return the JSON lines that were printed since the last call."""
-    text = capsys.readouterr().out
-    # structlog prints to standard output too where no service has configured it.
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return json_lines(capsys.readouterr().out)
 
 
 def json_lines(text: str) -> list[Line]:
-    return [json.loads(line) for line in text.splitlines()]
+    """Return the JSON lines of what a command printed in this process.
+
+    structlog prints to standard output too, where no service has configured it.
+    """
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
 def of_kind(lines: list[Line], kind: str) -> list[Line]:

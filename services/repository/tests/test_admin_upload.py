@@ -70,6 +70,7 @@ async def test_open_upload_waits_for_its_client(world: World, look: Look) -> Non
     upload = await world.begin(CHUNKS)
     await world.send(upload, 0)
     lines = await look(upload.id)
+    assert of_kind(lines, "times")[0]["expires"]
     assert "waits for its client's chunk 1;" in advice(lines)
     assert not runbook(lines)
 
@@ -79,6 +80,7 @@ async def test_killed_worker_is_named_with_its_lease(world: World, look: Look) -
     claim = await world.deps.ledger.claim_part(upload.id, 1, "killed worker", 15)
     assert claim is not None
     lines = await look(upload.id)
+    assert of_kind(lines, "times")[0]["expires"] is None, "COMPLETING never expires"
     first, second, third = of_kind(lines, "part")
     assert (first["holder"], first["fence"]) == ("killed worker", claim.fence.counter)
     assert first["lease_runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice_core.ports.inspection import InspectedPart, InspectedUpload, Lease, PartState
+from sluice_core.uploads.states import TAKES_CHUNKS
 from sluice_repository.admin.advice import advise
 from sluice_repository.admin.backends import AdminBackends
 from sluice_repository.admin.report import Fact, Report, checksum, moment
@@ -65,7 +66,7 @@ def _show_record(report: Report, upload: InspectedUpload) -> None:
             "updated": moment(snapshot.updated_at),
             "completing": moment(snapshot.completing_at),
             "ended": moment(snapshot.ended_at),
-            "expires": None if snapshot.ended_at else moment(snapshot.expires_at),
+            "expires": moment(snapshot.expires_at) if snapshot.status in TAKES_CHUNKS else None,
             "next_cleanup": moment(upload.next_cleanup_at),
             "cleanups_done": upload.cleanups_done,
         },
