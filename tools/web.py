@@ -26,7 +26,9 @@ BUNDLE: Final = ROOT / "services" / "gateway" / "src" / "sluice_gateway" / "pane
 """What `make web-build` writes and the gateway serves."""
 OLDEST_NODE: Final = (20, 19)
 MAX_FIRST_VIEW_BYTES: Final = 250 * 1024
-"""JavaScript that the first view loads, each file compressed by gzip."""
+"""JavaScript that a page loads by itself, each file compressed by gzip."""
+LOADED_SOON: Final = ("assets/lists.js",)
+"""Chunks that each page imports right after its first view, without a wish of anybody."""
 _SCHEMA: Final = "src/lib/api/schema.d.ts"
 _STATIC_IMPORT: Final = re.compile(rb"""(?:\bimport|\bfrom)\s*["'](\.{1,2}/[^"']+\.js)["']""")
 
@@ -51,13 +53,14 @@ class _Scripts(HTMLParser):
 
 
 def first_view_scripts(bundle: Path) -> list[Path]:
-    """Return the scripts that the first view loads: those of the page and what they import.
+    """Return the scripts that the first view loads: those of the page, those that it loads soon,
+    and what they import.
 
-    Chunks of a dynamic `import()` are loaded later and do not count.
+    Other chunks of a dynamic `import()` are loaded for a wish and do not count.
     """
     parser = _Scripts()
     parser.feed((bundle / "index.html").read_text(encoding="utf-8"))
-    pending = [bundle / source.lstrip("/") for source in parser.found]
+    pending = [bundle / source.lstrip("/") for source in (*parser.found, *LOADED_SOON)]
     scripts: list[Path] = []
     while pending:
         script = pending.pop(0).resolve()

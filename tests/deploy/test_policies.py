@@ -8,18 +8,22 @@ from typing import Any
 
 import pytest
 from deploy.mutations import MUTATIONS, Mutation
+from deploy.route_mutations import ROUTE_MUTATIONS
 
 from tools.deploy_checks.manifests import Manifest
 from tools.deploy_checks.policies import POLICIES
-from tools.deploy_checks.rendering import OVERLAYS, read_rendered
+from tools.deploy_checks.rendering import BLUE, GREEN, OVERLAYS, read_rendered
+from tools.deploy_checks.tracks import switched
 
 Read = Callable[[str], Sequence[Manifest]]
+ALL = (*MUTATIONS, *ROUTE_MUTATIONS)
 
 
 @pytest.fixture(scope="module")
 def read() -> Read:
     """Return a function that returns a copy of the manifests of an overlay."""
     known = {overlay: read_rendered(overlay) for overlay in OVERLAYS}
+    known[GREEN] = switched(known[BLUE], known[GREEN])
     return lambda overlay: copy.deepcopy(known[overlay])
 
 
@@ -29,7 +33,7 @@ def test_manifests_keep_every_policy(read: Read, overlay: str, policy: str) -> N
     assert list(POLICIES[policy](read(overlay))) == []
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: f"{each.policy}: {each.says}")
+@pytest.mark.parametrize("mutation", ALL, ids=lambda each: f"{each.policy}: {each.says}")
 def test_policy_reports_a_broken_manifest(read: Read, mutation: Mutation) -> None:
     manifests: list[dict[str, Any]] = list(read(mutation.overlay))
     mutation.breaks(manifests)
@@ -38,4 +42,4 @@ def test_policy_reports_a_broken_manifest(read: Read, mutation: Mutation) -> Non
 
 
 def test_every_policy_is_broken_once() -> None:
-    assert {mutation.policy for mutation in MUTATIONS} == POLICIES.keys()
+    assert {mutation.policy for mutation in ALL} == POLICIES.keys()

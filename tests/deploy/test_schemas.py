@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from tools.deploy_checks.crds import strict
 from tools.deploy_checks.manifests import Manifest
 from tools.deploy_checks.rendering import read_rendered
 from tools.deploy_checks.schemas import CRDS, Schemas
@@ -68,3 +70,31 @@ def test_custom_resource_is_checked_by_a_named_folder(
     (problem,) = schemas.problems([scaled])
     assert "'pause' is a required property" in problem
     assert len(list(schemas.summary())) == 1
+
+
+def test_definition_of_a_custom_resource_becomes_strict() -> None:
+    """Unknown fields are refused at every depth; metadata and open maps take any."""
+    definition = {
+        "type": "object",
+        "properties": {
+            "metadata": {"type": "object"},
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "port": {"x-kubernetes-int-or-string": True},
+                    "rules": {
+                        "type": "array",
+                        "items": {"type": "object", "properties": {"name": {"type": "string"}}},
+                    },
+                    "options": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
+            },
+        },
+    }
+    validator = jsonschema.Draft202012Validator(strict(definition))
+    spec: dict[str, Any] = {"port": "http", "rules": [{"name": "a"}], "options": {"any": "b"}}
+    assert validator.is_valid({"metadata": {"name": "c"}, "spec": spec})
+    assert validator.is_valid({"spec": {**spec, "port": 80}})
+    assert not validator.is_valid({"spec": {**spec, "port": 1.5}})
+    assert not validator.is_valid({"spec": {**spec, "rule": []}})
+    assert not validator.is_valid({"spec": {**spec, "rules": [{"nam": "a"}]}})

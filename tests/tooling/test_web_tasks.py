@@ -17,6 +17,8 @@ def bundle(folder: Path, page: str, **scripts: bytes) -> Path:
     (folder / "index.html").write_text(page, encoding="utf-8")
     for name, content in scripts.items():
         (folder / "assets" / f"{name}.js").write_bytes(content)
+    for name in web.LOADED_SOON:
+        (folder / name).touch()
     return folder
 
 
@@ -26,24 +28,35 @@ PAGE = (
 )
 
 
-def test_first_view_counts_static_imports_alone(tmp_path: Path) -> None:
-    """A chunk of a dynamic import is loaded when it is needed."""
+def test_first_view_counts_what_pages_load_by_themselves(tmp_path: Path) -> None:
+    """A chunk of a dynamic import is loaded when it is needed, but for the one of each page."""
     built = bundle(
         tmp_path,
         PAGE,
         index=b'import{a}from"./vendor.js";import"./side.js";const d=()=>import("./detail.js")',
+        lists=b'import{e}from"./rows.js"',
+        rows=b"",
         vendor=b'export{c}from"./deep.js"',
         side=b"",
         deep=b"",
         detail=b"",
     )
     found = {script.name for script in web.first_view_scripts(built)}
-    assert found == {"index.js", "vendor.js", "side.js", "deep.js"}
+    assert found == {"index.js", "vendor.js", "side.js", "deep.js", "lists.js", "rows.js"}
 
 
 def test_missing_script_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    built = bundle(tmp_path, PAGE)
     with pytest.raises(web.WebError, match=r"no index\.js: run `make web-build`"):
-        web.first_view_scripts(bundle(tmp_path, PAGE))
+        web.first_view_scripts(built)
+
+
+def test_renamed_chunk_of_each_page_is_an_error(tmp_path: Path) -> None:
+    """It would leave the budget without a word."""
+    built = bundle(tmp_path, PAGE, index=b"", vendor=b"")
+    (built / "assets" / "lists.js").unlink()
+    with pytest.raises(web.WebError, match=r"no lists\.js"):
+        web.first_view_scripts(built)
 
 
 def test_size_is_that_of_compressed_files(tmp_path: Path) -> None:
@@ -51,7 +64,9 @@ def test_size_is_that_of_compressed_files(tmp_path: Path) -> None:
     built = bundle(tmp_path, PAGE, index=noise, vendor=b"a" * 100_000)
     size = web.gzip_bytes(web.first_view_scripts(built))
     assert 5000 < size < 5500
-    assert size == sum(len(gzip.compress(each, 6, mtime=0)) for each in (noise, b"a" * 100_000))
+    assert size == sum(
+        len(gzip.compress(each, 6, mtime=0)) for each in (noise, b"a" * 100_000, b"")
+    )
 
 
 def test_oversized_first_view_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from tools.backends.errors import ServiceError
+from tools.deploy_checks.manifests import Manifest
 from tools.deploy_checks.policies import problems
 from tools.deploy_checks.rendering import (
+    BLUE,
+    GREEN,
     K8S,
     OVERLAYS,
     find_kustomize,
@@ -21,6 +24,7 @@ from tools.deploy_checks.rendering import (
     write_rendered,
 )
 from tools.deploy_checks.schemas import Schemas
+from tools.deploy_checks.tracks import switched, track_problems
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,10 +52,18 @@ def _policy_problems() -> Iterator[str]:
     for overlay in OVERLAYS:
         manifests = read_rendered(overlay)
         count = 0
-        for problem in problems(manifests):
+        for problem in _problems(overlay, manifests):
             count += 1
             yield f"{overlay}: {problem}"
         print(f"{overlay}: {len(manifests)} manifests, {count} breaches of policies")
+
+
+def _problems(overlay: str, manifests: Sequence[Manifest]) -> Iterator[str]:
+    if overlay == GREEN:
+        blue = read_rendered(BLUE)
+        yield from track_problems(blue, manifests)
+        manifests = switched(blue, manifests)
+    yield from problems(manifests)
 
 
 def _all_problems() -> Iterator[str]:

@@ -16,6 +16,8 @@ COMPONENT: Final = "app.kubernetes.io/component"
 PART_OF: Final = "app.kubernetes.io/part-of"
 WORKLOAD_KINDS: Final = ("Deployment", "StatefulSet", "Job")
 METRICS: Final = "metrics"
+ROUTES: Final = ("HTTPRoute", "GRPCRoute")
+"""Kinds of the Gateway API that lead to services."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ from tools.deploy_checks.manifests import Manifest
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 K8S: Final = ROOT / "deploy" / "k8s"
 RENDERED: Final = K8S / "rendered"
-OVERLAYS: Final = ("dev", "prod", "keda", "aws")
+GREEN: Final = "green"
+"""The overlay with the second track of gateways, and nothing of what it shares with `BLUE`."""
+BLUE: Final = "prod"
+OVERLAYS: Final = ("dev", "prod", "keda", "gateway-api", "aws", GREEN)
 HEADER: Final = "# Made by `make deploy-render` from deploy/k8s/overlays/{}; do not edit.\n"
 RENDER_SECONDS: Final = 120.0
 KUSTOMIZE: Final = GoProgram(

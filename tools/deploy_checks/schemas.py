@@ -17,6 +17,7 @@ import referencing
 import referencing.jsonschema
 
 from tools.backends.errors import ServiceError
+from tools.deploy_checks.crds import schemas_of
 from tools.deploy_checks.manifests import Manifest, shown
 
 RELEASES: Final = ("v1.32.0", "v1.37.0")
@@ -109,10 +110,12 @@ class Schemas:
 
     def _custom(self, group: str, version: str, kind: str) -> Mapping[str, Any] | None:
         folder = os.environ.get(CRDS)
-        if folder is None:
-            return None
-        file = Path(folder) / group / f"{kind.lower()}_{version}.json"
-        if not file.is_file():
-            return None
-        schema: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return schema
+        if folder is not None:
+            file = Path(folder) / group / f"{kind.lower()}_{version}.json"
+            if file.is_file():
+                schema: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                return schema
+        known = schemas_of(group)
+        if known is not None and (version, kind) not in known:
+            raise ServiceError(f"{group} has no {kind} in {version}")
+        return None if known is None else known[version, kind]

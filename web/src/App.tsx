@@ -1,6 +1,7 @@
-import { lazy, Suspense, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, Route, Switch, useLocation } from "wouter";
+import { whenIdle } from "@/afterPaint";
 import { EmptyState } from "@/components/common/EmptyState";
 import { Skeleton } from "@/components/common/Skeleton";
 import { AppShell } from "@/components/layout/AppShell";
@@ -9,6 +10,7 @@ import { LiveSummary } from "@/components/layout/LiveSummary";
 import { UploadProgressPanel } from "@/components/layout/UploadProgressPanel";
 import { DropTarget } from "@/components/upload/DropTarget";
 import { Search } from "@/design/icons";
+import { preloadLists } from "@/components/upload/lazyLists";
 import { UploadPage } from "@/pages/UploadPage";
 
 const GalleryPage = lazy(async () => ({
@@ -23,6 +25,13 @@ export interface AppProps {
 /** All pages, and what stays between them: panel, drop target and messages. */
 export function App({ account }: AppProps) {
   const [path] = useLocation();
+  useEffect(
+    () =>
+      whenIdle(() => {
+        void preloadLists();
+      }),
+    [],
+  );
   return (
     <>
       <AppShell account={account}>

@@ -1,9 +1,10 @@
-import { useEffect, useMemo, useState, type ReactNode } from "react";
+import { useDeferredValue, useEffect, useMemo, useState, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
 import { AccountMenu } from "@/components/auth/AccountMenu";
 import { useCurrentUser, useSession } from "@/components/auth/session";
+import { Shell } from "@/components/layout/Shell";
 import { resultText } from "@/components/layout/summaryText";
 import { UploadProvider, useUploadEngine } from "@/hooks/useUpload";
 import { useUploadLimits } from "@/hooks/useUploadLimits";
@@ -60,7 +61,9 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
     };
   }, [session, owner, holder]);
 
-  if (!running) return null;
+  // A new engine draws the whole page: in slices, between which the browser answers people.
+  const drawn = useDeferredValue(running);
+  if (!running || drawn !== running) return <Shell />;
   return (
     <UploadProvider engine={running.engine}>
       <FromGateway {...running} />

@@ -2,6 +2,7 @@
 import type { ReactElement } from "react";
 import { render, type RenderResult } from "@testing-library/react";
 import { vi } from "vitest";
+import { preloadLists } from "@/components/upload/lazyLists";
 import { UploadProvider } from "@/hooks/useUpload";
 import { setLanguage, startI18n } from "@/lib/i18n";
 import { DEFAULT_SETTINGS, uiStore } from "@/stores/uiStore";
@@ -43,6 +44,7 @@ export async function prepareBrowser(width = 1280): Promise<void> {
   });
   await startI18n("en");
   await setLanguage("en");
+  await preloadLists();
 }
 
 export function renderWith(uploads: FakeUploads, element: ReactElement): RenderResult {

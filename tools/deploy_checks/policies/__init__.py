@@ -17,6 +17,7 @@ from tools.deploy_checks.policies import (
     ports,
     probes,
     resources,
+    routes,
     scaling,
     settings,
     transport,
@@ -47,6 +48,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
     "triggers": triggers.triggers,
     "network": network.network,
     "transport": transport.transport,
+    "routes": routes.routes,
     "aws": aws.aws,
 }
 

@@ -18,6 +18,13 @@ from tools.deploy_checks.manifests import (
 NAMESPACE: Final = "sluice"
 INGRESS: Final = "ingress-nginx"
 """Namespace of the ingress controller."""
+ROUTES: Final = "envoy-gateway-system"
+"""Namespace of the proxies that serve routes of the Gateway API."""
+DOORS: Final[Mapping[str, tuple[str, int]]] = {
+    INGRESS: ("Ingress", 443),
+    ROUTES: ("HTTPRoute", 10443),
+}
+"""Namespaces through which strangers come: the kind that publishes there, the port of HTTPS."""
 Arrow = tuple[str, str]
 """Who connects to what: `intake`, `repository-api:50052`. What is outside has a word of its own."""
 CALLS: Final[frozenset[Arrow]] = frozenset(
@@ -47,6 +54,7 @@ WITH_HTTPS: Final = frozenset(
 ENTRIES: Final[Mapping[str, frozenset[str]]] = {
     "clients": frozenset({"intake:50051", "repository-api:50052", "gateway:8080"}),
     INGRESS: frozenset({"intake:50051", "repository-api:50052", "gateway:8080"}),
+    ROUTES: frozenset({"intake:50051", "repository-api:50052", "gateway:8080"}),
     "monitoring": frozenset(
         f"{name}:9464"
         for name in (
@@ -187,28 +195,36 @@ def _outside_problems(
 def _issuer_problems(
     policies: Sequence[Manifest], everyone: Sequence[Workload], manifests: Sequence[Manifest]
 ) -> Iterator[str]:
-    """Yield services that cannot ask an issuer behind the ingress controller for its keys.
+    """Yield services that cannot ask an issuer behind a door of the cluster for its keys.
 
-    Kube-proxy and some networks send what goes to the controller's address outside straight to its
-    pods, so that a policy sees the pods.
+    Kube-proxy and some networks send what goes to the door's address outside straight to its pods,
+    so that a policy sees the pods.
     """
-    hosts = {
-        rule["host"]
-        for ingress in of_kind(manifests, "Ingress")
-        for rule in ingress["spec"]["rules"]
-    }
     for workload in everyone:
         if workload.name not in BACKENDS or not workload.is_served:
             continue
         environment = environment_of(workload, manifests)
         issuer = urlsplit(environment.get("SLUICE_AUTH__ISSUER", "")).hostname
-        if workload.service not in ("intake", "repository") or issuer not in hosts:
+        if workload.service not in ("intake", "repository"):
             continue
-        if not any(
-            _has_port(rule, 443) and INGRESS in map(_namespace_of, rule.get("to") or [])
-            for rule in _rules(policies, workload, "egress")
-        ):
-            yield f"{workload.name} cannot connect to its issuer behind {INGRESS}"
+        for door, (kind, port) in DOORS.items():
+            if issuer not in _hosts(manifests, kind):
+                continue
+            if not any(
+                _has_port(rule, port) and door in map(_namespace_of, rule.get("to") or [])
+                for rule in _rules(policies, workload, "egress")
+            ):
+                yield f"{workload.name} cannot connect to its issuer behind {door}"
+
+
+def _hosts(manifests: Sequence[Manifest], kind: str) -> set[str]:
+    """Return the names that the manifests of a kind publish."""
+    found: set[str] = set()
+    for manifest in of_kind(manifests, kind):
+        spec = manifest["spec"]
+        found |= set(spec.get("hostnames", []))
+        found |= {rule["host"] for rule in spec["rules"] if "host" in rule}
+    return found
 
 
 def _is_dns(rule: Mapping[str, Any]) -> bool:
@@ -230,8 +246,7 @@ def _entry_problems(
                 ports = [port for port in workload.ports.values() if _has_port(rule, port)]
                 found.setdefault(name, set()).update(f"{workload.name}:{port}" for port in ports)
     active = {"clients"}
-    if any(of_kind(manifests, "Ingress")):
-        active.add(INGRESS)
+    active |= {door for door, (kind, _) in DOORS.items() if any(of_kind(manifests, kind))}
     if any(of_kind(manifests, "ServiceMonitor")):
         active.add("monitoring")
     for name, targets in sorted(found.items()):

@@ -13,6 +13,7 @@ from tools.deploy_checks.manifests import (
     NAME,
     OURS,
     PART_OF,
+    ROUTES,
     Manifest,
     Workload,
     by_name,
@@ -107,6 +108,14 @@ def _backend_problems(
                 offered = service["spec"]["ports"]
                 if not any(wanted in (port.get("name"), port["port"]) for port in offered):
                     yield f"{shown(ingress)}: {shown(service)} has no port {wanted}"
+    for route in of_kind(manifests, *ROUTES):
+        for rule in route["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                service = known.get(backend["name"])
+                if service is None:
+                    yield f"{shown(route)}: there is no service {backend['name']}"
+                elif backend["port"] not in {port["port"] for port in service["spec"]["ports"]}:
+                    yield f"{shown(route)}: {shown(service)} has no port {backend['port']}"
 
 
 def labels(manifests: Sequence[Manifest]) -> Iterator[str]:

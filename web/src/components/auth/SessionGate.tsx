@@ -3,7 +3,8 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Button } from "@/components/common/Button";
 import { EmptyState } from "@/components/common/EmptyState";
-import { WifiOff, LoaderCircle } from "@/design/icons";
+import { WifiOff } from "@/design/icons";
+import { Shell } from "@/components/layout/Shell";
 import { SessionEnded } from "@/lib/api/session";
 import { LoginPage } from "@/pages/LoginPage";
 import { toaster } from "@/stores/toastStore";
@@ -62,10 +63,11 @@ export function SessionGate({ link, children }: SessionGateProps) {
   }
   if (!isUnreachable) {
     return (
-      <div className={styles["wait"]} role="status">
-        <LoaderCircle aria-hidden size={28} className={styles["spinner"]} />
-        <span className="visually-hidden">{t("common.loading")}</span>
-      </div>
+      <Shell>
+        <span className="visually-hidden" role="status">
+          {t("common.loading")}
+        </span>
+      </Shell>
     );
   }
   return (

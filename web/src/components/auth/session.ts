@@ -51,12 +51,15 @@ export function useSessionState(): SessionState {
   );
 }
 
+/** Of the query for who is logged in. */
+export const USER_KEY = ["user"] as const;
+
 /** Who is logged in; null while that is unknown. */
 export function useCurrentUser(): UserView | null {
   const session = useSession();
   const state = useSessionState();
   const query = useQuery({
-    queryKey: ["user"],
+    queryKey: USER_KEY,
     queryFn: ({ signal }) => currentUser(createApi(session.baseUrl, session), signal),
     enabled: state === "logged-in" || state === "keyless",
     staleTime: Infinity,

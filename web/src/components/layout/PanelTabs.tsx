@@ -3,7 +3,7 @@ import { useShallow } from "zustand/react/shallow";
 import { EmptyState } from "@/components/common/EmptyState";
 import { Tabs } from "@/components/common/Tabs";
 import { openCount } from "@/components/progress/phases";
-import { VirtualUploadList } from "@/components/upload/VirtualUploadList";
+import { PanelRows } from "@/components/upload/lazyLists";
 import { CircleCheck, Images, ListChecks, Upload, type LucideIcon } from "@/design/icons";
 import { useUploadState } from "@/hooks/useUpload";
 import { useFormat } from "@/lib/i18n/format";
@@ -72,7 +72,7 @@ export function PanelTabs() {
     >
       {ids.length > 0 ? (
         // A list of its own for each tab: it begins at its top, with heights of its own rows.
-        <VirtualUploadList key={selected} label={t(`panel.${selected}`)} ids={ids} />
+        <PanelRows key={selected} label={t(`panel.${selected}`)} ids={ids} />
       ) : (
         <EmptyState
           size="sm"

@@ -1,0 +1,75 @@
+"""Broken routes of the Gateway API, and the problem that a policy has to report."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from deploy.mutations import Mutation, put, remove
+
+_routed = partial(Mutation, overlay="gateway-api")
+
+ROUTE_MUTATIONS: Final = (
+    _routed(
+        "routes",
+        "listener uploads has no certificate",
+        put("Gateway", "sluice", "spec/listeners/1/tls", {"mode": "Terminate"}),
+    ),
+    _routed(
+        "routes",
+        "there is no listener files",
+        put("GRPCRoute", "intake", "spec/parentRefs/0/sectionName", "files"),
+    ),
+    _routed("routes", "there is no listener photos", remove("Gateway", "sluice")),
+    _routed(
+        "routes",
+        "listener photos takes no GRPCRoute",
+        put("GRPCRoute", "intake", "spec/parentRefs/0/sectionName", "photos"),
+    ),
+    _routed(
+        "routes",
+        "listener drives is not for files.example.com",
+        put("GRPCRoute", "repository", "spec/hostnames", ["files.example.com"]),
+    ),
+    _routed("routes", "speaks TLS, and no policy says so", remove("BackendTLSPolicy", "intake")),
+    _routed(
+        "routes",
+        "is not for uploads",
+        put("BackendTLSPolicy", "intake", "spec/validation/hostname", "uploads"),
+    ),
+    _routed(
+        "routes",
+        "would end streams",
+        put("HTTPRoute", "gateway", "spec/rules/0/timeouts", {"request": "30s"}),
+    ),
+    _routed(
+        "routes",
+        "HTTPRoute gateway: publishes /metrics",
+        put("HTTPRoute", "gateway", "spec/rules/1", None),
+    ),
+    Mutation(
+        "routes",
+        "Ingress gateway: publishes /readyz",
+        put("Ingress", "gateway", "spec/rules/0/http/paths/4", None),
+    ),
+    _routed(
+        "services",
+        "there is no service panel",
+        put("HTTPRoute", "gateway", "spec/rules/0/backendRefs/0/name", "panel"),
+    ),
+    _routed(
+        "services",
+        "Service intake has no port 80",
+        put("GRPCRoute", "intake", "spec/rules/0/backendRefs/0/port", 80),
+    ),
+    _routed(
+        "network",
+        "intake cannot connect to its issuer behind envoy-gateway-system",
+        put("NetworkPolicy", "to-issuer", "spec/egress/1", None),
+    ),
+    _routed(
+        "network",
+        "namespace envoy-gateway-system cannot connect to gateway:8080",
+        remove("NetworkPolicy", "from-routes-to-gateway"),
+    ),
+)

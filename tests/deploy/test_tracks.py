@@ -1,0 +1,97 @@
+"""Two tracks of gateways side by side: what the check says of each way to mix them up."""
+
+from __future__ import annotations
+
+import pytest
+from deploy.mutations import Breaking, find, put, remove
+
+from tools.deploy_checks.manifests import Manifest, Workload, selects
+from tools.deploy_checks.rendering import BLUE, GREEN, read_rendered
+from tools.deploy_checks.tracks import TRACK, switched, track_problems
+
+D, SERVICE = "Deployment", "Service"
+
+
+def test_tracks_stand_side_by_side() -> None:
+    assert list(track_problems(read_rendered(BLUE), read_rendered(GREEN))) == []
+
+
+def test_service_follows_the_patch_of_its_selector() -> None:
+    """The command of docs/delivery.md: it changes the track and keeps the name."""
+    both = [*read_rendered(BLUE), *read_rendered(GREEN)]
+    selector = find(both, SERVICE, "gateway")["spec"]["selector"]
+
+    def chosen(track: str) -> list[str]:
+        patched = {**selector, TRACK: track}
+        pods = [Workload(each) for each in both if each["kind"] == D]
+        return [pod.name for pod in pods if selects({"matchLabels": patched}, pod.labels)]
+
+    assert chosen("blue") == ["gateway"]
+    assert chosen("green") == ["gateway-green"]
+
+
+def test_after_the_switch_the_gateway_is_the_green_one() -> None:
+    blue, green = read_rendered(BLUE), read_rendered(GREEN)
+    after = switched(blue, green)
+    assert len(after) == len(blue) + len(green) - 4
+    images = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["image"]
+        for each in after
+        if each["kind"] == D
+    }
+    assert images["gateway"] == "registry.example.com/sluice-gateway:0.2.0"
+    assert images["intake"] == "registry.example.com/sluice-intake:0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("says", "breaks_blue", "breaks_green"),
+    [
+        (
+            "Service gateway: selects gateway, gateway-green",
+            put(SERVICE, "gateway", "spec/selector", {"app.kubernetes.io/name": "gateway"}),
+            None,
+        ),
+        ("the green track has no Service", None, remove(SERVICE, "gateway-green")),
+        ("the green track has no Deployment", None, remove(D, "gateway-green")),
+        (
+            "the green track would replace it",
+            None,
+            put(D, "gateway-green", "metadata/name", "gateway"),
+        ),
+        (
+            "PodDisruptionBudget gateway-green: selects gateway",
+            None,
+            put(
+                "PodDisruptionBudget",
+                "gateway-green",
+                "spec/selector/matchLabels",
+                {"app.kubernetes.io/name": "gateway", TRACK: "blue"},
+            ),
+        ),
+        (
+            "both tracks: ResourceQuota sluice",
+            None,
+            put("HorizontalPodAutoscaler", "gateway-green", "spec/maxReplicas", 200),
+        ),
+    ],
+)
+def test_tracks_that_mix_are_reported(
+    says: str, breaks_blue: Breaking | None, breaks_green: Breaking | None
+) -> None:
+    blue: list[Manifest] = read_rendered(BLUE)
+    green: list[Manifest] = read_rendered(GREEN)
+    if breaks_blue is not None:
+        breaks_blue(blue)
+    if breaks_green is not None:
+        breaks_green(green)
+    found = list(track_problems(blue, green))
+    assert any(says in problem for problem in found), found
+
+
+def test_shared_manifests_are_left_out_of_the_green_track() -> None:
+    blue, green = read_rendered(BLUE), read_rendered(GREEN)
+    policy = find(blue, "NetworkPolicy", "default-deny")
+    found = list(track_problems(blue, [*green, policy]))
+    assert found == [
+        "NetworkPolicy default-deny: both tracks share it; leave it out of the green one"
+    ]
