@@ -176,14 +176,15 @@ def commands() -> list[tuple[str, ...]]:
             found.append((*path, name))
             if hasattr(command, "list_commands"):
                 pending.append(((*path, name), command))
-    return [*found, ("events", "tail")]
+    server = [("admin", name) for name in ("upload", "sweep", "verify", "drain", "dlq")]
+    return [*found, ("events", "tail"), *server]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda words: "-".join(words) or "sluice")
 def test_help_names_no_distribution_and_explains_all(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    if command[:1] in (("serve",), ("events",)):
+    if command[:1] in (("serve",), ("events",), ("admin",)):
         # Their distributions configure the process, so they run in a separate one.
         shown = Sluice("127.0.0.1:1", tmp_path).run(*command, "--help")
         assert (shown.code, shown.err) == (0, "")

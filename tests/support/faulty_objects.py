@@ -9,6 +9,7 @@ from sluice_core.ports.object_store import (
     Body,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPage,
     ObjectStore,
     PartTag,
     PresignedPut,
@@ -93,6 +94,10 @@ class FaultyObjects:
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         return await self._through("head", self._store.head(ref))
+
+    async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
+        call = self._store.list_objects(bucket, prefix, limit, after)
+        return await self._through("list_objects", call)
 
     async def delete(self, ref: ObjectRef) -> None:
         await self._through("delete", self._store.delete(ref))

@@ -62,3 +62,13 @@ def test_missing_token_commands_are_explained(
     monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])
     assert serve_module.token(["create"]) == 78
     assert "sluice token" in capsys.readouterr().err
+
+
+def test_missing_commands_of_operators_are_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve_module, "entry_points", lambda **_: [])
+    with pytest.raises(typer.Exit) as caught:
+        serve_module.admin(["sweep"])
+    assert caught.value.exit_code == 78
+    assert "sluice-repository admin" in capsys.readouterr().err

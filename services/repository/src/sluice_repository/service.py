@@ -16,6 +16,8 @@ from sluice_common.security.opening import open_authenticator
 from sluice_common.settings import SluiceSettings
 from sluice_core.combinations import ChunkTransport, require_separable
 from sluice_core.configuration import ConfigurationError
+from sluice_repository.admin.command import SUBCOMMAND as ADMIN
+from sluice_repository.admin.command import add_admin_command, admin_main
 from sluice_repository.bootstrap import open_work
 from sluice_repository.metrics import RepositoryMetrics
 from sluice_repository.migrate_command import SUBCOMMAND, add_migrate_command, migrate_main
@@ -42,7 +44,9 @@ def run(arguments: Sequence[str]) -> int:
         help=f"roles of this process: {', '.join(Role)} (default: all)",
     )
     add_ready_file(parser)
-    add_migrate_command(parser.add_subparsers(dest="command", metavar=""))
+    commands = parser.add_subparsers(dest="command", metavar="")
+    add_migrate_command(commands)
+    add_admin_command(commands)
     return run_command(parser, arguments, _main)
 
 
@@ -76,6 +80,9 @@ async def _main(
 ) -> None:
     if arguments.command == SUBCOMMAND:
         await migrate_main(settings)
+        return
+    if arguments.command == ADMIN:
+        await admin_main(settings, arguments, stop)
         return
     check_settings(settings)
     holder = process_name()

@@ -17,13 +17,18 @@ LAYOUT_VERSION: Final = 1
 """Version of the layout (`DataDir`). A directory with another version is refused."""
 
 
+class DataDirInUse(ConfigurationError):
+    """Another server holds the lock of the directory."""
+
+
 @contextmanager
 def open_data_dir(root: Path) -> Iterator[DataDir]:
     """Create the directory if it is missing and hold its lock while the block runs.
 
     The kernel releases the lock when the process ends, even by kill -9, so a lock is never stale.
 
-    Raise `ConfigurationError` when the directory cannot be used, or another server uses it.
+    Raise `ConfigurationError` when the directory cannot be used, `DataDirInUse` when another server
+    uses it.
     """
     data_dir = create_data_dir(root)
     with as_data_dir_error(root):
@@ -32,7 +37,7 @@ def open_data_dir(root: Path) -> Iterator[DataDir]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigurationError(
+            raise DataDirInUse(
                 f"SLUICE_DATA_DIR: another server is using {root}; stop it, or choose another"
                 " directory with --data-dir"
             ) from None

@@ -16,7 +16,15 @@ from sluice_core.objects.parts import (
     presign_unsupported,
     size_and_crc32c,
 )
-from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
+from sluice_core.ports.object_store import (
+    Body,
+    ListedObject,
+    ObjectAttributes,
+    ObjectInfo,
+    ObjectPage,
+    PartTag,
+    PresignedPut,
+)
 from sluice_core.uploads.ids import new_token
 from sluice_core.uploads.model import MIN_PART_BYTES, ObjectRef
 
@@ -96,6 +104,18 @@ class DiscardObjectStore:
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         return self._objects.get(ref)
+
+    async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
+        keys = sorted(
+            ref.key
+            for ref in self._objects
+            if ref.bucket == bucket and ref.key.startswith(prefix) and ref.key > after
+        )
+        page = tuple(
+            ListedObject(ObjectRef(bucket, key), self._objects[ObjectRef(bucket, key)].size)
+            for key in keys[:limit]
+        )
+        return ObjectPage(page, page[-1].ref.key if len(keys) > limit else "")
 
     async def delete(self, ref: ObjectRef) -> None:
         self._objects.pop(ref, None)

@@ -40,6 +40,7 @@ _MANIFEST = "manifest.json"
 _OPEN = "open.json"
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SHARD = re.compile(r"[0-9a-f]{2}")
 _GENERATION = re.compile(r"[0-9a-f]{32}")
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _READABLE_CHARACTERS = 64
@@ -75,8 +76,11 @@ class ObjectFolders:
     Steps on one object exclude each other; reads exclude nothing.
     """
 
-    def __init__(self, root: Path, *, fsync: bool, min_part_bytes: int) -> None:
+    def __init__(
+        self, root: Path, *, fsync: bool, min_part_bytes: int, beside_owner: bool = False
+    ) -> None:
         self._root = root
+        self._beside_owner = beside_owner
         self._fsync = fsync
         self._min_part_bytes = min_part_bytes
         self._locks = [threading.Lock() for _ in range(256)]
@@ -88,6 +92,9 @@ class ObjectFolders:
 
     def make_bucket(self, bucket: str) -> None:
         """Create the bucket if missing, and check that it is writable."""
+        if self._beside_owner:
+            self._enter(bucket)
+            return
         make_directories(self._root / _check_bucket(bucket) / _TMP, fsync=self._fsync)
         probe = self.new_temporary(bucket)
         write_whole(probe, b"", fsync=False)
@@ -106,8 +113,9 @@ class ObjectFolders:
                 if not (path / _TMP).is_dir():
                     raise bucket_not_found(bucket)
                 # Everything there was left by a killed process: this one has not written yet.
-                for leftover in (path / _TMP).iterdir():
-                    remove_tree(leftover)
+                if not self._beside_owner:
+                    for leftover in (path / _TMP).iterdir():
+                        remove_tree(leftover)
                 self._entered.add(bucket)
         return path
 
@@ -161,6 +169,33 @@ class ObjectFolders:
 
     def manifest(self, ref: ObjectRef) -> Manifest | None:
         return _read_manifest(self._place(ref).folder)
+
+    def list_manifests(
+        self, bucket: str, prefix: str, limit: int, after: str
+    ) -> tuple[Sequence[Manifest], str]:
+        """Return objects whose keys have the prefix, in the order of their folders.
+
+        At most `limit` folders are read, and at most one shard is listed at a time. `after` is the
+        folder at which the page before ended; the second result is empty at the end.
+        """
+        root = self._enter(bucket)
+        found: list[Manifest] = []
+        read, last = 0, after
+        for shard in sorted(name for name in os.listdir(root) if _SHARD.fullmatch(name)):
+            if shard < after[:2]:
+                continue
+            for name in sorted(os.listdir(root / shard)):
+                place = f"{shard}/{name}"
+                if place <= after:
+                    continue
+                if read == limit:
+                    return found, last
+                read += 1
+                last = place
+                manifest = _read_manifest(root / shard / name)
+                if manifest is not None and manifest.ref.key.startswith(prefix):
+                    found.append(manifest)
+        return found, ""
 
     def delete(self, ref: ObjectRef) -> None:
         """Remove the object; open multiparts under the same key stay."""

@@ -22,7 +22,15 @@ from sluice_core.objects.parts import (
     presign_unsupported,
 )
 from sluice_core.ports.object_listener import OpenObject
-from sluice_core.ports.object_store import Body, ObjectAttributes, ObjectInfo, PartTag, PresignedPut
+from sluice_core.ports.object_store import (
+    Body,
+    ListedObject,
+    ObjectAttributes,
+    ObjectInfo,
+    ObjectPage,
+    PartTag,
+    PresignedPut,
+)
 from sluice_core.uploads.checksums import EMPTY_CRC32C, crc32c
 from sluice_core.uploads.model import MAX_BLOCK_BYTES, MIN_PART_BYTES, ObjectRef
 
@@ -40,6 +48,8 @@ class FileObjectStore(DiskStore):
             uploads that would fail on S3 fail here too.
         threads: concurrent file operations.
         urls: signer of URLs that the embedded object listener serves; None for a store without.
+        beside_owner: another process uses the tree, and this one only reads. It leaves that
+            process's temporary files alone, and `check` creates no bucket.
 
     Besides the port's errors: `ResourceExhausted` DISK_FULL; `InvalidArgument` BAD_BUCKET,
     BAD_PART_NUMBER, BAD_RANGE; `DataLoss` OBJECT_DAMAGED when a completely read part does not
@@ -54,10 +64,13 @@ class FileObjectStore(DiskStore):
         min_part_bytes: int = MIN_PART_BYTES,
         threads: int = 8,
         urls: SignedUrls | None = None,
+        beside_owner: bool = False,
     ) -> None:
         self._fsync = fsync
         self._urls = urls
-        self._folders = ObjectFolders(root, fsync=fsync, min_part_bytes=min_part_bytes)
+        self._folders = ObjectFolders(
+            root, fsync=fsync, min_part_bytes=min_part_bytes, beside_owner=beside_owner
+        )
         super().__init__(
             DiskThreads(
                 "objects", workers=threads, unavailable="STORE_UNAVAILABLE", denied="STORE_DENIED"
@@ -121,6 +134,12 @@ class FileObjectStore(DiskStore):
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         manifest = await self._threads.run(self._folders.manifest, ref)
         return None if manifest is None else manifest.info
+
+    async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
+        listed, next_after = await self._threads.run(
+            self._folders.list_manifests, bucket, prefix, limit, after
+        )
+        return ObjectPage(tuple(ListedObject(one.ref, one.size) for one in listed), next_after)
 
     async def delete(self, ref: ObjectRef) -> None:
         await self._threads.run(self._folders.delete, ref)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from sluice_backends.memory.numbers import NumberSet
 from sluice_core.ledger.record import UploadRecord
-from sluice_core.ledger.store import PartRow, PartState, RejectedChunk, UploadAge
+from sluice_core.ledger.store import PartRow, RejectedChunk, UploadAge
 from sluice_core.ports import LedgerEvent
+from sluice_core.ports.inspection import PartState, WorkLeft
 from sluice_core.uploads.model import (
     ChunkRange,
     ChunkRef,
@@ -171,6 +172,14 @@ class MemoryStore:
             key=lambda part: part.number,
         )
 
+    def parts(self, upload_id: str, after: int, limit: int) -> Sequence[PartRow]:
+        parts = self._uploads[upload_id].parts
+        return heapq.nsmallest(
+            limit,
+            (part for part in parts.values() if part.number > after),
+            key=lambda part: part.number,
+        )
+
     # -- events
 
     def append_event(self, event: LedgerEvent) -> None:
@@ -256,6 +265,14 @@ class MemoryStore:
 
     def count_open(self) -> int:
         return sum(not rows.record.ended for rows in self._uploads.values())
+
+    def work_left(self) -> WorkLeft:
+        uploads = self._uploads.values()
+        return WorkLeft(
+            completing=sum(rows.record.status is UploadStatus.COMPLETING for rows in uploads),
+            with_ready_parts=sum(bool(r.ready) and not r.record.ended for r in uploads),
+            with_events=sum(rows.record.events_pending > 0 for rows in uploads),
+        )
 
     def _oldest(
         self, uploads: Iterable[_Rows], limit: int, after: tuple[float, str] | None

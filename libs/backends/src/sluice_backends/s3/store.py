@@ -51,8 +51,10 @@ from sluice_core.objects.keys import check_key
 from sluice_core.objects.parts import check_part_number, object_not_found
 from sluice_core.ports.object_store import (
     Body,
+    ListedObject,
     ObjectAttributes,
     ObjectInfo,
+    ObjectPage,
     ObjectStore,
     PartTag,
     PresignedPut,
@@ -243,6 +245,19 @@ class S3ObjectStore:
     @guarded()
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         return await self._head(ref)
+
+    @guarded()
+    async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
+        parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": limit}
+        if after:
+            parameters["StartAfter"] = after
+        page = await self._calls.run("list_objects_v2", **parameters)
+        listed = tuple(
+            ListedObject(ObjectRef(bucket, each["Key"]), int(each["Size"]))
+            for each in page.get("Contents", ())
+        )
+        more = page.get("IsTruncated") and listed
+        return ObjectPage(listed, listed[-1].ref.key if more else "")
 
     @guarded()
     async def delete(self, ref: ObjectRef) -> None:

@@ -13,6 +13,7 @@ from sluice_backends.sql.commits import SqlCommits
 from sluice_backends.sql.database import open_database
 from sluice_backends.sql.drives import SqlDrives
 from sluice_backends.sql.grants import SqlGrants
+from sluice_backends.sql.inspection import SqlInspection
 from sluice_backends.sql.leases import SqlLeases
 from sluice_backends.sql.migrate import check_schema, missing_migrations
 from sluice_backends.sql.nodes import SqlNodes
@@ -44,6 +45,7 @@ class SqlCatalogue(
     SqlOutbox,
     SqlLeases,
     SqlAudit,
+    SqlInspection,
     SqlUsers,
     SqlRefreshTokens,
     SqlUploadJobs,

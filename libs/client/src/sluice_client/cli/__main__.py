@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Final
 
-_OF_THE_SERVER: Final = frozenset({"serve", "events", "token"})
+_OF_THE_SERVER: Final = frozenset({"serve", "events", "token", "admin"})
 
 
 def main() -> None:

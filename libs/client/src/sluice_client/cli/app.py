@@ -707,3 +707,11 @@ def token(context: typer.Context) -> None:
     from sluice_client.cli.commands import serve as server_commands
 
     raise typer.Exit(server_commands.token(context.args))
+
+
+@app.command(context_settings=_HANDED_OVER)
+def admin(context: typer.Context) -> None:
+    """Look into uploads and drives, sweep, and wait for a drain, as an operator of the server."""
+    from sluice_client.cli.commands import serve as server_commands
+
+    raise typer.Exit(server_commands.admin(context.args))

@@ -6,8 +6,9 @@ from sluice_core.ledger import layout, refusals
 from sluice_core.ledger.budget import RoomRequest
 from sluice_core.ledger.limits import check_range, check_total, total_of
 from sluice_core.ledger.record import UploadRecord
-from sluice_core.ledger.store import PartState, Session
+from sluice_core.ledger.store import Session
 from sluice_core.ports import Acceptance, Admission, ChunkOffer, Verdict
+from sluice_core.ports.inspection import PartState
 from sluice_core.uploads.model import ChunkRef, UploadStatus
 from sluice_core.uploads.states import TAKES_CHUNKS, check_transition
 

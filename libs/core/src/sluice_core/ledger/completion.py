@@ -9,8 +9,9 @@ from sluice_core.ledger.record import (
     UploadRecord,
     with_claims,
 )
-from sluice_core.ledger.store import PartState, Session
+from sluice_core.ledger.store import Session
 from sluice_core.ports import Completion, CompletionClaim, LedgerEvent
+from sluice_core.ports.inspection import PartState
 from sluice_core.uploads.model import MAX_CHUNKS, NewUpload, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import check_transition
 

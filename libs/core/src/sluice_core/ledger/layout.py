@@ -5,7 +5,8 @@ steps and never raises; the caller saves the record.
 from __future__ import annotations
 
 from sluice_core.ledger.record import UploadRecord
-from sluice_core.ledger.store import PartRow, PartState, RejectedChunk, Session
+from sluice_core.ledger.store import PartRow, RejectedChunk, Session
+from sluice_core.ports.inspection import PartState
 from sluice_core.uploads.checksums import EMPTY_CRC32C, combined_crc32c
 from sluice_core.uploads.model import PartPlan
 from sluice_core.uploads.planner import Cut, UniformPlan

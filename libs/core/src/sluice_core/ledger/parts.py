@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sluice_core.ledger import fences, layout, refusals
-from sluice_core.ledger.store import PartRow, PartState, RejectedChunk, Session
+from sluice_core.ledger.store import PartRow, RejectedChunk, Session
 from sluice_core.ports import Completion, PartClaim, StoredPartRecord
+from sluice_core.ports.inspection import PartState
 from sluice_core.uploads.model import ChunkRef, PartPlan, UploadSnapshot, UploadStatus
 from sluice_core.uploads.states import check_transition
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from sluice_core.ledger import refusals
@@ -12,15 +11,8 @@ from sluice_core.ledger.budget import Budget
 from sluice_core.ledger.options import Clock, LedgerOptions
 from sluice_core.ledger.record import UploadRecord
 from sluice_core.ports import LedgerEvent
+from sluice_core.ports.inspection import PartState, WorkLeft
 from sluice_core.uploads.model import ChunkRef, MissingChunks, UploadSnapshot, UploadStatus
-
-
-class PartState(StrEnum):
-    """FILLING lacks chunks (again), READY awaits a worker, STORED is in the object store."""
-
-    FILLING = "FILLING"
-    READY = "READY"
-    STORED = "STORED"
 
 
 @dataclass(slots=True)
@@ -147,6 +139,10 @@ class LedgerStore(Protocol):
 
     def stored_parts(self, upload_id: str, after: int, limit: int) -> Sequence[PartRow]: ...
 
+    def parts(self, upload_id: str, after: int, limit: int) -> Sequence[PartRow]:
+        """Return parts in any state, in order."""
+        ...
+
     # -- events
 
     def append_event(self, event: LedgerEvent) -> None: ...
@@ -195,6 +191,8 @@ class LedgerStore(Protocol):
         ...
 
     def count_open(self) -> int: ...
+
+    def work_left(self) -> WorkLeft: ...
 
 
 @dataclass(slots=True)

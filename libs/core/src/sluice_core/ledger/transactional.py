@@ -8,7 +8,15 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sluice_core.concurrency.notifier import Notifier
 from sluice_core.concurrency.waiting import wait_at_most
-from sluice_core.ledger import chunks, completion, fences, lifecycle, parts, sweep
+from sluice_core.ledger import (
+    chunks,
+    completion,
+    fences,
+    inspection,
+    lifecycle,
+    parts,
+    sweep,
+)
 from sluice_core.ledger.store import Session
 from sluice_core.ports import (
     Acceptance,
@@ -24,6 +32,7 @@ from sluice_core.ports import (
     UploadPage,
     WorkItem,
 )
+from sluice_core.ports.inspection import InspectedPart, InspectedUpload, WorkLeft
 from sluice_core.uploads.model import (
     ChunkRef,
     MissingChunks,
@@ -265,6 +274,19 @@ class TransactionalLedger(ABC):
 
     async def backlog(self) -> Backlog:
         return await self._run(sweep.backlog)
+
+    # -- the operators' side
+
+    async def inspect(self, upload_id: str) -> InspectedUpload:
+        return await self._run(inspection.inspect, upload_id)
+
+    async def inspect_parts(
+        self, upload_id: str, after_number: int, limit: int
+    ) -> Sequence[InspectedPart]:
+        return await self._run(inspection.inspect_parts, upload_id, after_number, limit)
+
+    async def work_left(self) -> WorkLeft:
+        return await self._run(inspection.work_left)
 
     async def _catch_up(self, upload_id: str) -> Completion:
         """Run the remaining steps; each one is bounded and atomic."""

@@ -13,6 +13,7 @@ from sluice_core.catalogue.processing import NodeResult, Processing, Recorded
 from sluice_core.ports import LedgerEvent
 from sluice_core.ports.audit import AuditCatalogue
 from sluice_core.ports.grants import GrantCatalogue
+from sluice_core.ports.inspection import InspectionCatalogue
 from sluice_core.ports.outbox import Outbox
 from sluice_core.ports.quotas import QuotaCatalogue
 from sluice_core.uploads.model import Integrity, ObjectRef
@@ -435,6 +436,7 @@ class Catalogue(
     Outbox,
     LeaseCatalogue,
     AuditCatalogue,
+    InspectionCatalogue,
     Protocol,
 ):
     """Durable record of drives and nodes.

@@ -18,6 +18,7 @@ from sluice_core.ports.answers import (
     StoredPartRecord,
     UploadPage,
 )
+from sluice_core.ports.inspection import InspectionLedger
 from sluice_core.ports.work_queue import WorkItem
 from sluice_core.uploads.model import (
     ChunkRef,
@@ -287,7 +288,15 @@ class EventLedger(Protocol):
         ...
 
 
-class UploadLedger(ChunkLedger, LifecycleLedger, WorkLedger, SweepLedger, EventLedger, Protocol):
+class UploadLedger(
+    ChunkLedger,
+    LifecycleLedger,
+    WorkLedger,
+    SweepLedger,
+    EventLedger,
+    InspectionLedger,
+    Protocol,
+):
     """Sole owner of upload state.
 
     Every method is one atomic step. A repeated call with the same arguments changes nothing and

@@ -73,6 +73,20 @@ class PresignedPut:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    ref: ObjectRef
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """Objects of a listing; `next_after` is empty on the last page only."""
+
+    objects: tuple[ListedObject, ...]
+    next_after: str
+
+
 class ObjectStore(Protocol):
     """Durable bytes by key. Writes are atomic: an object appears completely or not at all.
 
@@ -148,6 +162,14 @@ class ObjectStore(Protocol):
 
     async def head(self, ref: ObjectRef) -> ObjectInfo | None:
         """Return the object's description; None if it does not exist."""
+        ...
+
+    async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
+        """Return objects whose keys have the prefix, from the cursor `after` of the page before.
+
+        For operators. The order is the store's own, and a page may be short or empty although
+        another one follows.
+        """
         ...
 
     async def delete(self, ref: ObjectRef) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -39,6 +41,18 @@ Item = TypeVar("Item")
 Kinds = dict[str, Callable[[], Awaitable[int]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one pass did of one kind of work."""
+
+    kind: str
+    done: int
+    completed: bool
+    """False when an error ended it early; it is logged."""
+    failed_items: int
+    """Items that could not be cleaned and are still due."""
+
+
 class Sweeper:
     """One sweeper. `sweep` does every kind of work once; `run` repeats it.
 
@@ -52,6 +66,8 @@ class Sweeper:
         self._partials = AbandonedPartials(deps)
         self._hint_offset = 0
         """Ready items that earlier passes hinted at and the next pass skips."""
+        self._failed_items: Counter[str] = Counter()
+        """By kind, since the process started."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep at once, because the in-process queue is empty after a crash; then once per
@@ -67,7 +83,7 @@ class Sweeper:
                 self._deps.metrics.swept_at.labels(kind)
                 self._deps.metrics.sweep_item_failures.labels(kind)
             while not stop.is_set():
-                if await self._sweep(kinds) < full_pass:
+                if sum(each.done for each in await self._sweep(kinds)) < full_pass:
                     await wait_at_most(stop, self._deps.options.sweep_interval_seconds)
 
         async with asyncio.TaskGroup() as group:
@@ -75,9 +91,9 @@ class Sweeper:
                 group.create_task(repeat(kinds))
             group.create_task(repeat(self._retention(), audit_retention.FULL_PASS))
 
-    async def sweep(self) -> None:
-        """Do every kind once."""
-        await self._sweep(
+    async def sweep(self) -> Sequence[Swept]:
+        """Do every kind once and return what was done."""
+        return await self._sweep(
             {
                 **self._recovery(),
                 **self._accounts(),
@@ -86,19 +102,21 @@ class Sweeper:
             }
         )
 
-    async def _sweep(self, kinds: Kinds) -> int:
-        """Do one pass and return how much it did.
+    async def _sweep(self, kinds: Kinds) -> Sequence[Swept]:
+        """Do one pass and return what it did.
 
         A kind that fails is logged and counted; the other kinds still run.
         """
-        total = 0
+        swept: list[Swept] = []
         for kind, sweep_kind in kinds.items():
-            with guarded(self._deps.metrics, "sweeper", kind=kind):
+            done, failed_before = 0, self._failed_items[kind]
+            with guarded(self._deps.metrics, "sweeper", kind=kind) as guard:
                 done = await sweep_kind()
                 self._deps.metrics.swept_at.labels(kind).set(self._deps.clock())
                 self._deps.metrics.ledger.sweeps.labels(kind).inc(done)
-                total += done
-        return total
+            failed = self._failed_items[kind] - failed_before
+            swept.append(Swept(kind, done, not guard.failed, failed))
+        return swept
 
     def _recovery(self) -> Kinds:
         """Return what ends within seconds.
@@ -291,6 +309,7 @@ class Sweeper:
                 return await clean(item) is not False
         except (SluiceError, TimeoutError) as error:
             self._deps.metrics.sweep_item_failures.labels(kind).inc()
+            self._failed_items[kind] += 1
             _log.warning("sweep.item_failed", kind=kind, item=repr(item), error=str(error))
             return False
 

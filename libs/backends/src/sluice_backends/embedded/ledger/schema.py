@@ -100,6 +100,15 @@ def prepare(connection: sqlite3.Connection) -> str:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    return _nonce_of(meta)
+
+
+def check_format(connection: sqlite3.Connection) -> str:
+    """Return the nonce of an existing file; raise `FailedPrecondition` LEDGER_FORMAT."""
+    return _nonce_of(dict(connection.execute("SELECT key, value FROM meta").fetchall()))
+
+
+def _nonce_of(meta: dict[str, str]) -> str:
     if meta.get("format") != str(FORMAT_VERSION):
         raise FailedPrecondition(
             "LEDGER_FORMAT",

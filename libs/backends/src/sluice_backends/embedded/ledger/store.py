@@ -14,8 +14,9 @@ from sluice_core.ledger.record import (
     encode_new,
     encode_record,
 )
-from sluice_core.ledger.store import PartRow, PartState, RejectedChunk, UploadAge
+from sluice_core.ledger.store import PartRow, RejectedChunk, UploadAge
 from sluice_core.ports import LedgerEvent
+from sluice_core.ports.inspection import PartState, WorkLeft
 from sluice_core.uploads.model import (
     ChunkRange,
     ChunkRef,
@@ -283,6 +284,13 @@ class SqliteStore:
         )
         return [part for part in map(_part, rows) if part is not None]
 
+    def parts(self, upload_id: str, after: int, limit: int) -> Sequence[PartRow]:
+        rows = self._db.execute(
+            f"SELECT {_PART} FROM parts WHERE upload_id = ? AND number > ? ORDER BY number LIMIT ?",
+            (upload_id, after, limit),
+        )
+        return [part for part in map(_part, rows) if part is not None]
+
     # -- events
 
     def append_event(self, event: LedgerEvent) -> None:
@@ -405,6 +413,17 @@ class SqliteStore:
             "SELECT count(*) FROM uploads WHERE ended_at IS NULL"
         ).fetchone()
         return int(count)
+
+    def work_left(self) -> WorkLeft:
+        counts = self._db.execute(
+            "SELECT"
+            " (SELECT count(*) FROM uploads WHERE ended_at IS NULL AND status = 'COMPLETING'),"
+            " (SELECT count(*) FROM uploads WHERE ended_at IS NULL AND EXISTS"
+            "  (SELECT 1 FROM parts WHERE parts.upload_id = uploads.upload_id"
+            "   AND parts.state = 'READY')),"
+            " (SELECT count(*) FROM uploads WHERE events_pending > 0)"
+        ).fetchone()
+        return WorkLeft(*counts)
 
     def _ids(self, query: str, *values: object) -> list[str]:
         return [upload_id for (upload_id,) in self._db.execute(query, values)]

@@ -16,6 +16,7 @@ from sluice_backends.redis.client.connection import RedisClients
 from sluice_backends.redis.ledger.announcements import Announcements, KnownState
 from sluice_backends.redis.ledger.coalesced_reads import CoalescedReads
 from sluice_backends.redis.ledger.creation import UploadCreation
+from sluice_backends.redis.ledger.inspection import LedgerInspection
 from sluice_backends.redis.ledger.listing import UploadList
 from sluice_backends.redis.ledger.replies import SnapshotReader
 from sluice_backends.redis.ledger.steps import LedgerSteps
@@ -42,6 +43,7 @@ from sluice_core.ports import (
     Verdict,
     WorkItem,
 )
+from sluice_core.ports.inspection import InspectedPart, InspectedUpload, WorkLeft
 from sluice_core.uploads.model import (
     ChunkRange,
     ChunkRef,
@@ -123,6 +125,7 @@ class RedisLedger:
         self._reads = CoalescedReads(self.get)
         self._creation = UploadCreation(steps, reader, options)
         self._list = UploadList(steps, reader)
+        self._inspection = LedgerInspection(steps, reader)
         self._sweep = LedgerSweep(steps, reader, options, self._catch_up)
 
     @property
@@ -435,6 +438,19 @@ class RedisLedger:
     async def backlog(self) -> Backlog:
         queued, reserved = await self._steps.budget.backlog()
         return Backlog(queued, reserved, self._options.budget_bytes, await self._sweep.count_open())
+
+    # -- the operators' side
+
+    async def inspect(self, upload_id: str) -> InspectedUpload:
+        return await self._inspection.inspect(upload_id)
+
+    async def inspect_parts(
+        self, upload_id: str, after_number: int, limit: int
+    ) -> Sequence[InspectedPart]:
+        return await self._inspection.inspect_parts(upload_id, after_number, limit)
+
+    async def work_left(self) -> WorkLeft:
+        return await self._inspection.work_left()
 
     # -- shared
 

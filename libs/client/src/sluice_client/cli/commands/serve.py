@@ -37,6 +37,16 @@ def token(arguments: list[str]) -> int:
     )
 
 
+def admin(arguments: list[str]) -> int:
+    """Run `sluice admin`: pass the arguments on and return the exit code of that command."""
+    return _hand_over(
+        "admin",
+        arguments,
+        "the commands of operators are not installed here; `pip install sluice-standalone` brings"
+        " `sluice admin`, and the images of the services have `sluice-repository admin`",
+    )
+
+
 def _hand_over(name: str, arguments: list[str], missing: str) -> int:
     entries = entry_points(group="sluice.commands", name=name)
     command = next(iter(entries), None)
