@@ -335,6 +335,7 @@ async def test_chunks_in_any_order_make_the_same_object(
     assert (ended.status, ended.crc32c) == (UploadStatus.COMPLETED, crc32c(content))
 
 
+@pytest.mark.no_cover
 @pytest.mark.rule(12)
 async def test_long_runs_are_processed_in_bounded_steps(driver: Driver) -> None:
     """A long run that becomes contiguous is processed in several steps within one call."""

@@ -287,6 +287,7 @@ class TestPhase1:
         assert done.snapshot.status is UploadStatus.FAILED
         assert done.snapshot.failure_reason == "CHECKSUM_MISMATCH"
 
+    @pytest.mark.no_cover
     async def test_a_long_run_ends_as_well(self, open_driver: OpenDriver) -> None:
         driver = await open_driver(discard_on_accept=True)
         upload_id = await driver.create(part_bytes=100_000)
