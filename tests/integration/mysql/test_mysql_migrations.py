@@ -113,11 +113,15 @@ async def test_text_uses_binary_collation_and_paths_are_bytes(
 async def test_interrupted_migration_is_finished_by_next_run(
     fresh: str, engine: Engine, server: MysqlServer
 ) -> None:
-    """Each run begins where the one before was killed, and gets one DDL statement further."""
+    """Each run begins where the one before was killed, and gets one DDL statement further.
+
+    So each state that a dead run can leave is one that a run begins with.
+    """
     done: list[str] = []
 
     def kill(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-        if statement.lstrip().startswith(CREATE) and "alembic_version" not in statement:
+        is_ours = statement.lstrip().startswith(CREATE) and "alembic_version" not in statement
+        if is_ours and statement not in done:  # tables are created IF NOT EXISTS
             done.append(statement)
             for session in server.sessions():
                 server.run(f"KILL CONNECTION {session}")
@@ -130,11 +134,8 @@ async def test_interrupted_migration_is_finished_by_next_run(
             await opened(fresh)
         # A revision is recorded after all of its statements: 12, 4, 1, 3, 3, 3, 5, 12, 18.
         written = sum(statements > through for through in (12, 16, 17, 20, 23, 26, 31, 43))
-        with engine.connect() as connection:
-            assert MigrationContext.configure(connection).get_current_revision() == (
-                ALL[written - 1] if written else None
-            )
-    assert len(set(done)) == DDL, "a statement was repeated"
+        recorded = server.run(f"SELECT version_num FROM {name_of(fresh)}.alembic_version")
+        assert recorded == ([(ALL[written - 1],)] if written else [])
     assert (await migrate(fresh)).applied == ALL[-1:]
     assert set(describe_tables(engine)) == set(metadata.tables)
     with engine.connect() as connection:
