@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run all tests of this folder on one event loop, which the shared browsers belong to."""
     folder = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(folder) and pytest_asyncio.is_async_test(item):
+        if item.path.parent == folder and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

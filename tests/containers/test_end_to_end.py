@@ -22,14 +22,14 @@ from e2e.test_server_killed import (
 )
 
 __all__ = [
-    "test_uploads_through_a_64_mib_budget_all_finish",
     "test_an_empty_object_needs_one_empty_chunk_or_none",
     "test_chunks_of_a_declared_size_become_the_object",
     "test_file_of_equal_zero_chunks_becomes_the_object",
     "test_killed_client_resumes_and_reports_skipped_bytes",
+    "test_real_files_come_back_byte_for_byte",
     "test_restarted_server_finishes_the_crashed_upload",
     "test_server_kills_during_an_upload_lose_nothing",
-    "test_real_files_come_back_byte_for_byte",
     "test_undeclared_random_chunk_sizes_become_the_object",
     "test_undecodable_name_fails_without_stopping_the_others",
+    "test_uploads_through_a_64_mib_budget_all_finish",
 ]

@@ -51,9 +51,7 @@ def real_folder(target: Path, wanted: int) -> int:
     "wanted",
     [
         SOME_FILES,
-        pytest.param(
-            THOUSANDS_OF_FILES, marks=[pytest.mark.slow_fault, pytest.mark.timeout(900)]
-        ),
+        pytest.param(THOUSANDS_OF_FILES, marks=[pytest.mark.slow_fault, pytest.mark.timeout(900)]),
     ],
 )
 def test_real_files_come_back_byte_for_byte(sluice: Sluice, tmp_path: Path, wanted: int) -> None:

@@ -65,9 +65,7 @@ async def test_api_keeps_its_document(api: Api, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("examples", [15, pytest.param(60, marks=pytest.mark.slow_fault)])
-async def test_api_keeps_its_document_at_random(
-    api: Api, tmp_path: Path, examples: int
-) -> None:
+async def test_api_keeps_its_document_at_random(api: Api, tmp_path: Path, examples: int) -> None:
     """Many examples, and sequences of operations; others with another SLUICE_FUZZ_SEED."""
     seed = os.environ.get("SLUICE_FUZZ_SEED", "1")
     more = ("--max-examples", str(examples), "--generation-database", "none", "--seed", seed)

@@ -51,7 +51,9 @@ EXCERPT = ("sqlalchemy", "greenlet", "typing-extensions")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("names", [EXCERPT, pytest.param((), id="all", marks=pytest.mark.slow_fault)])
+@pytest.mark.parametrize(
+    "names", [EXCERPT, pytest.param((), id="all", marks=pytest.mark.slow_fault)]
+)
 def test_pip_installs_the_lock_as_images_do(
     tmp_path: Path, newer_releases: dict[str, str], names: Collection[str]
 ) -> None:

@@ -38,10 +38,13 @@ def service(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of our packages' wheels, built of a copy, because building writes beside sources."""
+    """The folder of our packages' wheels, built of a copy: building writes beside the sources."""
     clone = clone_workspace(tmp_path_factory.mktemp("workspace") / "sluice")
     folder = tmp_path_factory.mktemp("wheels")
-    packages = [*(f"libs/{name}" for name in LIBRARIES), *(f"services/{each}" for each in FORBIDDEN)]
+    packages = [
+        *(f"libs/{name}" for name in LIBRARIES),
+        *(f"services/{each}" for each in FORBIDDEN),
+    ]
     building = ("--wheel", "--no-build-isolation", "--python", sys.executable)
     for package in packages:
         uv("build", *building, "--out-dir", str(folder), str(clone.root / package))

@@ -25,7 +25,9 @@ def excerpt(text: str, names: Iterable[str]) -> str:
     wanted = {canonicalize_name(name) for name in names}
     entries = re.split(r"\n(?=\S)", text)  # hashes and comments are indented
     return "".join(
-        f"{entry}\n" for entry in entries if canonicalize_name(re.split(r"[\[=]", entry)[0]) in wanted
+        f"{entry}\n"
+        for entry in entries
+        if canonicalize_name(re.split(r"[\[=]", entry)[0]) in wanted
     )
 
 
