@@ -14,7 +14,7 @@ from typing import Final
 
 from bench import machine
 from bench.backends import MissingBackendError
-from bench.cpu_shares import SharesUnavailableError
+from bench.cpu_shares import SharesUnavailableError, default_share
 from bench.gates import GATES
 from bench.measurement import say
 from bench.report import document
@@ -103,7 +103,7 @@ def _begin(options: argparse.Namespace, name: str) -> Document:
 def _name(options: argparse.Namespace) -> str:
     """Return the report's name: "bench" for a full run, else the names of its scenarios."""
     gates = "-".join(name.lower() for name in options.gate) or "bench"
-    marks = {"quick": options.quick, "slowed": options.slow_ms, "own-cores": options.core_share}
+    marks = {"quick": options.quick, "slowed": options.slow_ms, "core-share": options.core_share}
     return "-".join([gates, *(mark for mark, on in marks.items() if on)])
 
 
@@ -128,7 +128,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--core-share",
         type=float,
-        help=f"give every process such a share of a core for itself ({' and '.join(_SHARED)} only)",
+        help=f"share of a core that each process has for itself in {' and '.join(_SHARED)}, by "
+        f"cgroups (as root); default on this machine: {default_share():g}",
     )
     options = parser.parse_args(arguments)
     options.gate = [name for name in options.gate or () if name != "all"]
@@ -136,6 +137,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--core-share is for --gate {' and --gate '.join(_SHARED)}")
     if options.core_share is not None and not 0 < options.core_share <= 1:
         parser.error("--core-share is more than 0 and at most 1")
+    if options.core_share is not None and options.quick:
+        parser.error("--core-share has no effect with --quick, which judges no figure")
     return options
 
 
@@ -155,7 +158,8 @@ def main(
     if options.slow_ms:
         os.environ[SLOW_MS] = str(options.slow_ms)
     effort = Effort.small() if options.quick else Effort.full(options.minutes)
-    effort = replace(effort, core_share=options.core_share)
+    if not options.quick:
+        effort = replace(effort, core_share=options.core_share or default_share())
     if options.rounds:
         effort = replace(effort, rounds=options.rounds)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,8 +16,24 @@ _PERIOD_US: Final = 10_000
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
+_AT_WORK: Final = 4
+"""Processes that move a chunk in phase 3: client, intake, Redis, repository."""
+_KEPT_FREE: Final = 0.1
+"""Of the cores, for the kernel and for backends without a share."""
+
+
 class SharesUnavailableError(Exception):
     """No group with a quota can be created here."""
+
+
+def default_share(cores: int | None = None) -> float:
+    """Return the share of a core that each process can have at the same time; at most a whole one.
+
+    Args:
+        cores: of the machine; by default those that this process may use.
+    """
+    available = cores or len(os.sched_getaffinity(0))
+    return min(1.0, math.floor(100 * available * (1 - _KEPT_FREE) / _AT_WORK) / 100)
 
 
 @dataclass(frozen=True, slots=True)

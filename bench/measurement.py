@@ -75,6 +75,12 @@ class Measured:
         failed: int = sum(self.figures["errors"].values())
         return float(100 * failed / (failed + self.figures["chunks"]))
 
+    @property
+    def cpu_seconds_per_gib(self) -> float:
+        """Processor seconds per GiB of payload, of all watched processes and of the generator."""
+        watched = sum(usage.cpu_seconds for usage in self.usage.values())
+        return float((watched + self.figures["cpu_seconds"]) / (self.figures["bytes"] / GIB))
+
     def latencies(self, name: str) -> Latencies:
         return Latencies.from_json(self.figures[name])
 

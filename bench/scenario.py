@@ -16,7 +16,7 @@ class Effort:
     of one measurement, where a scenario measures by time. `quick`: only show that it works: sizes
     may shrink as well, and no figure is judged. `sustained_seconds`: duration of each phase of the
     sustained run. `core_share`: in P3 and P4, the share of a core reserved for every process
-    (bench/cpu_shares.py); None: all of them share the machine.
+    (bench/cpu_shares.py); None, in a quick run: all of them share the machine.
     """
 
     rounds: int

@@ -27,6 +27,7 @@ _CALLS_PER_UPLOAD: Final = 100
 _ONE_GOES_THROUGH: Final = 10
 _LONGEST_SECONDS: Final = 0.02
 """A call is cancelled at a random moment before this."""
+_NOTED_EACH: Final = 1.0
 
 
 class Storm:
@@ -35,7 +36,8 @@ class Storm:
     Each caller begins a call, sends a part of it and cancels it, again and again; every tenth call
     completes, so that a working server is measured. Prints
 
-        {"seconds", "cancelled", "finished", "errors": {CODE: calls}}
+        {"seconds", "cancelled", "finished", "errors": {CODE: calls},
+         "cancelled_until": [[monotonic time, calls], …] of each second}
     """
 
     def __init__(self, payload: Payload, options: argparse.Namespace) -> None:
@@ -45,6 +47,13 @@ class Storm:
         self.cancelled = 0
         self.finished = 0
         self.errors: Counter[str] = Counter()
+        self.cancelled_until: list[tuple[float, int]] = []
+
+    async def note(self, every_seconds: float) -> None:
+        """Note how many calls have been cancelled, until this is cancelled itself."""
+        while True:
+            self.cancelled_until.append((time.monotonic(), self.cancelled))
+            await asyncio.sleep(every_seconds)
 
     async def call(self, channel: grpc.aio.Channel, until: float) -> None:
         """Make calls one after the other, `_CALLS_PER_UPLOAD` of them for one upload."""
@@ -122,16 +131,21 @@ async def run(options: argparse.Namespace) -> None:
             await await_start()
         storm = Storm(payload, options)
         begun = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for index in range(options.callers):
-                channel = channels[index % len(channels)]
-                group.create_task(storm.call(channel, begun + options.seconds))
+        notes = asyncio.create_task(storm.note(min(_NOTED_EACH, options.seconds / 20)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index in range(options.callers):
+                    channel = channels[index % len(channels)]
+                    group.create_task(storm.call(channel, begun + options.seconds))
+        finally:
+            notes.cancel()
         await report(
             {
                 "seconds": time.perf_counter() - begun,
                 "cancelled": storm.cancelled,
                 "finished": storm.finished,
                 "errors": dict(storm.errors),
+                "cancelled_until": storm.cancelled_until,
             },
             linger=options.in_step,
         )

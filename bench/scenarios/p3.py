@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.gates import P3_REDIS
+from bench.gates import P3_COST, P3_REDIS
 from bench.scenario import Effort, Outcome
 from bench.scenarios.against_p2 import compare
 
 
 def run(effort: Effort) -> Outcome:
-    return compare(P3_REDIS, "P3", (2, 3), effort)
+    return compare(P3_REDIS, P3_COST, "P3", (2, 3), effort)

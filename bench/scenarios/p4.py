@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.gates import P4_KAFKA
+from bench.gates import P4_COST, P4_KAFKA
 from bench.scenario import Effort, Outcome
 from bench.scenarios.against_p2 import compare
 
@@ -12,4 +12,4 @@ def run(effort: Effort) -> Outcome:
 
     Not in a quick run, where its start would take most of the time.
     """
-    return compare(P4_KAFKA, "P4", (2, 4) if effort.quick else (2, 3, 4), effort)
+    return compare(P4_KAFKA, P4_COST, "P4", (2, 4) if effort.quick else (2, 3, 4), effort)

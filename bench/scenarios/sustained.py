@@ -1,5 +1,5 @@
-"""Gate SUSTAINED: errors and memory growth during minutes of full load and a storm of cancelled
-calls, at phase 1 and at phase 6.
+"""Gate SUSTAINED: errors and memory growth during minutes of full load at phase 1 and at phase 6,
+and memory per call in a storm of cancelled calls.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any, Final
 from bench.deployment import Deployment, deployment
 from bench.figures import Spread
 from bench.gates import (
+    SUSTAINED_CANCELLED,
     SUSTAINED_ERRORS_1,
     SUSTAINED_ERRORS_6,
     SUSTAINED_GROWTH_1,
     SUSTAINED_GROWTH_6,
-    SUSTAINED_GROWTH_CANCELLED,
     Gate,
     Result,
 )
 from bench.latency import Latencies
 from bench.measurement import say
-from bench.memory import WINDOW_SECONDS, Memory, sampling, worst
+from bench.memory import Memory, Slope, sampling, worst
 from bench.processes import LOAD_SECONDS, loading
 from bench.scenario import Effort, Outcome, Series
 from bench.units import MB, MIB
@@ -42,13 +42,8 @@ STORM_PHASE: Final = 3
 chunks.
 """
 CALLERS: Final = 20
-STORM_WINDOW_SECONDS: Final = 120.0
-"""Window of the memory comparison.
-
-In-flight data and malloc's retention change within seconds by a tenth (standard deviation 14 to 18
-MiB of 200): the difference of two medians of a minute is then accurate to 3.5 %, of two minutes to
-2.3 %. Leaks remain as visible: there are 7 minutes between the two.
-"""
+STORM_SETTLING_SECONDS: Final = 120.0
+"""Buffers and malloc's arenas reach their size in the first minutes of a storm."""
 OUR_SERVICES: Final = ("intake", "repository")
 _PLOTTED_SAMPLES: Final = 300
 
@@ -61,12 +56,10 @@ class _Run:
         figures: Mapping[str, Any],
         usage: Mapping[str, Usage],
         memory: Mapping[str, Memory],
-        window_seconds: float,
     ) -> None:
         self.figures = figures
         self.usage = usage
         self.memory = memory
-        self.window_seconds = window_seconds
         self.pace: float | None = None
 
     @property
@@ -78,14 +71,25 @@ class _Run:
     @property
     def growth_percent(self) -> float:
         """Growth of our process that grew most."""
-        ours = [self.memory[name] for name in OUR_SERVICES if name in self.memory]
-        return worst(ours, self.window_seconds)
+        return worst([memory for _, memory in self._ours()])
+
+    @property
+    def bytes_per_cancelled_call(self) -> Mapping[str, Slope]:
+        """What a cancelled call leaves in each of our processes."""
+        calls = self.figures["cancelled_until"]
+        return {
+            name: memory.growth_per_call(calls, STORM_SETTLING_SECONDS)
+            for name, memory in self._ours()
+        }
+
+    def _ours(self) -> Sequence[tuple[str, Memory]]:
+        return [(name, self.memory[name]) for name in OUR_SERVICES if name in self.memory]
 
     def processes(self) -> dict[str, object]:
         seconds = self.figures["seconds"]
         return {
             name: {
-                "growth_percent": round(memory.growth_percent(self.window_seconds), 2),
+                "growth_percent": round(memory.growth_percent(), 2),
                 "peak_mib": round(memory.peak / MIB),
                 "resident_mib_at_end": round(memory.bytes[-1] / MIB),
                 "cpu_share": round(self.usage[name].cpu_seconds / seconds, 2),
@@ -115,7 +119,6 @@ def _run(
     seconds: float,
     module: str,
     *arguments: str,
-    window_seconds: float = WINDOW_SECONDS,
 ) -> _Run:
     with (
         sampling(sluice.watched, every_seconds=min(1.0, seconds / 20)) as memory,
@@ -129,7 +132,7 @@ def _run(
         ) as (figures, usage),
     ):
         pass
-    return _Run(figures, usage, memory, window_seconds)
+    return _Run(figures, usage, memory)
 
 
 def _pace(sluice: Deployment, seconds: float) -> float | None:
@@ -169,7 +172,6 @@ def _storm(effort: Effort) -> _Run:
             seconds,
             "bench.load.cancellations",
             *("--callers", "2" if effort.quick else str(CALLERS)),
-            window_seconds=STORM_WINDOW_SECONDS,
         )
     for name in ("cancelled", "finished"):
         if not found.figures[name]:
@@ -186,13 +188,14 @@ def run(effort: Effort) -> Outcome:
     """
     loads = {phase: _load(phase, effort) for phase in (1, 6)}
     storm = _storm(effort)
+    left = storm.bytes_per_cancelled_call
     return Outcome(
         results=[
             _result(SUSTAINED_ERRORS_1, loads[1].error_percent),
             _result(SUSTAINED_GROWTH_1, loads[1].growth_percent),
             _result(SUSTAINED_ERRORS_6, loads[6].error_percent),
             _result(SUSTAINED_GROWTH_6, loads[6].growth_percent),
-            _result(SUSTAINED_GROWTH_CANCELLED, storm.growth_percent),
+            _result(SUSTAINED_CANCELLED, max(slope.upper for slope in left.values())),
         ],
         figures={
             "settings": FORGETTING,
@@ -205,6 +208,10 @@ def run(effort: Effort) -> Outcome:
                 **{
                     name: storm.figures[name]
                     for name in ("seconds", "cancelled", "finished", "errors")
+                },
+                "bytes_per_cancelled_call": {
+                    name: {"slope": round(slope.estimate, 2), "upper_bound": round(slope.upper, 2)}
+                    for name, slope in left.items()
                 },
                 "processes": storm.processes(),
             },

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.cpu_shares import SharesUnavailableError, limited_share
+from bench.cpu_shares import SharesUnavailableError, default_share, limited_share
 
 SHARE = 0.2
 SECONDS = 1.0
@@ -66,6 +66,11 @@ def test_child_process_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with limited_share([], SHARE):
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert float(done.stdout) <= 1.5 * SHARE
+
+
+@pytest.mark.parametrize(("cores", "share"), [(1, 0.22), (2, 0.45), (4, 0.9), (5, 1.0), (64, 1.0)])
+def test_default_share_lets_four_processes_work_at_once(cores: int, share: float) -> None:
+    assert default_share(cores) == share
 
 
 def test_missing_process_is_an_error() -> None:

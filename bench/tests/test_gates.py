@@ -47,6 +47,6 @@ def test_aim_is_at_least_as_strict_as_the_bound(gate: Gate) -> None:
 
 
 def test_one_bad_round_fails_nothing_and_three_of_five_do() -> None:
-    (gate,) = GATES["P3"]
+    gate, _ = GATES["P3"]
     assert Result(gate, Spread.of([0.1, 0.95, 0.95, 0.95, 0.95])).passed
     assert not Result(gate, Spread.of([0.1, 0.1, 0.1, 0.95, 0.95])).passed

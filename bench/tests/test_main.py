@@ -12,6 +12,7 @@ import pytest
 from bench import __main__ as bench
 from bench import machine
 from bench.backends import MissingBackendError
+from bench.cpu_shares import default_share
 from bench.figures import Spread
 from bench.gates import GATES, Better, Gate, Result
 from bench.report import document
@@ -115,13 +116,23 @@ def test_core_share_applies_to_phase_comparisons_only(tmp_path: Path) -> None:
     fake = Fake()
     assert fake.main(tmp_path, "--gate", "P3", "--core-share", "0.4") == 0
     assert fake.efforts[0].core_share == 0.4
-    # A report apart from runs where all of them share the machine.
-    assert set(written(tmp_path, "p3-own-cores")["scenarios"]) == {"P3"}
-    for wrong in (["--core-share", "0.4"], ["--gate", "P1", "--core-share", "0.4"]):
+    # A report apart from runs with the default.
+    assert set(written(tmp_path, "p3-core-share")["scenarios"]) == {"P3"}
+    chosen = ["--core-share", "0.4"]
+    for wrong in (chosen, ["--gate", "P1", *chosen], ["--gate", "P3", "--quick", *chosen]):
         with pytest.raises(SystemExit):
             fake.main(tmp_path, *wrong)
     with pytest.raises(SystemExit):
         fake.main(tmp_path, "--gate", "P3", "--core-share", "2")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_each_process_has_a_share_of_a_core_by_default(tmp_path: Path) -> None:
+    """Where figures are judged; a quick run needs no cgroups."""
+    fake = Fake()
+    assert fake.main(tmp_path, "--gate", "P3") == 0
+    fake.main(tmp_path, "--gate", "P3", "--quick")
+    assert [effort.core_share for effort in fake.efforts] == [default_share(), None]
 
 
 def test_interrupted_run_resumes(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class ReceivedBytes:
     """Received bytes per connection; empty where the kernel does not count them.
 
     gRPC does not expose how much of an unfinished message has arrived; the kernel does
-    (`TCP_INFO`). The descriptors are found by their peers and read through duplicates that are
-    closed at once, because gRPC may close the originals at any time.
+    (`TCP_INFO`). The descriptors are found by their peers among all of the process. They are
+    gRPC's, which may close one at any time and so leave its number to a file; see `_received_by`.
 
     Args:
         clock: in seconds; limits how often all descriptors are searched.
@@ -95,29 +95,34 @@ def resident_bytes() -> int:
 
 
 def _received_by(descriptor: int) -> tuple[tuple[str, int], int] | None:
-    """Return peer and received bytes of a connected TCP socket; None for anything else."""
+    """Return peer and received bytes of a connected TCP socket; None for anything else.
+
+    Neither the descriptor nor a duplicate of it is ever closed here: it may belong to any file, and
+    a process that closes any descriptor of a file loses all its POSIX locks on that file. SQLite
+    relies on them. Without them another process takes the write-ahead log away as the last user.
+    """
     if _TCP_INFO is None:
         return None
     try:
-        duplicate = os.dup(descriptor)
+        borrowed = socket.socket(fileno=descriptor)
     except OSError:
         return None
     try:
-        connection = socket.socket(fileno=duplicate)
+        if borrowed.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        peer = borrowed.getpeername()[:2]
+        info = borrowed.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
+        # The number may have passed to another connection in between.
+        if borrowed.getpeername()[:2] != peer:
+            return None
     except OSError:
-        os.close(duplicate)
         return None
-    with connection:
-        if connection.family not in (socket.AF_INET, socket.AF_INET6):
-            return None
-        try:
-            host, port = connection.getpeername()[:2]
-            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
-        except OSError:
-            return None
+    finally:
+        borrowed.detach()
     if len(info) < _BYTES_RECEIVED_OFFSET + _BYTES_RECEIVED.size:
         return None
     (received,) = _BYTES_RECEIVED.unpack_from(info, _BYTES_RECEIVED_OFFSET)
+    host, port = peer
     return (host.removeprefix(_MAPPED_PREFIX), port), received
 
 
