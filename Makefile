@@ -117,9 +117,9 @@ test-long: $(VENV)/.dev ## Run the long tests: faults, slow tests, measurements
 	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 10 \
 	  -o faulthandler_timeout=1000 -m "long and not slow_fault and not unchanged" $(ARGS)
 
-test-faults: $(VENV)/.dev ## Run every fault test, the slow ones included
-	$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/e2e -n $(JOBS) --dist worksteal \
-	  -m "slow_fault or fault" --timeout 900 $(ARGS)
+test-faults: $(VENV)/.dev ## Run every fault test, and what else is too long for CI
+	$(WITH_SERVICES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+	  -m "slow_fault or fault" --ignore tests/browsers --timeout 900 $(ARGS)
 
 test-repeat: $(VENV)/.dev ## Count failures: make test-repeat N=20 PATHS=tests/e2e/test_budget.py BUSY=2
 	$(WITH_SERVICES) $(BIN)/python tools/repeat_tests.py --rounds $(N) --busy $(BUSY) $(PATHS) -- \
@@ -165,7 +165,8 @@ check-monitoring: $(VENV)/.dev ## Run rules, alerts and dashboards on a Promethe
 	$(BIN)/python -m tools.monitoring --check
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/monitoring -m "" -n $(JOBS) --dist loadfile -o faulthandler_timeout=1000 $(ARGS)
 
-check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, web/, tests
+check: $(VENV)/.dev ## What CI runs: style, types, layers, protos, web/, tests
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint types layers proto-check
 	@$(WEB) --where-possible test check
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory test-long

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,7 @@ _VERSIONS = {
     "MySQL": ("mariadbd", "--version"),
 }
 _ROOT = Path(__file__).parent
-_TESTS = _ROOT / "tests"
 _FAULTS_ON_SERVICES = ("test_crash_points.py", "test_server_killed.py")
-_TOOLING_TESTS = _TESTS / "tooling"
 
 # Added to Hypothesis's own CI profile, which is deterministic: no deadline per example, because on
 # a busy machine an example may exceed the default of 0.2 s.
@@ -44,24 +43,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Slow end-to-end tests that are no faults are left to the nightly run (`slow_fault`), because the
     embedded adapters cover them; so are slow and measuring tests in browsers, which take minutes.
     """
-    unchanged = _unchanged({i.path for i in items if i.path.is_relative_to(_TOOLING_TESTS)})
+    unchanged = _unchanged({item.path for item in items if _folder(item.path) == "tooling"})
     for item in items:
+        folder = _folder(item.path)
         slow = item.get_closest_marker("slow") is not None
-        again = item.path.is_relative_to(_TESTS / "e2e") and "[services" in item.name
+        again = folder == "e2e" and "[services" in item.name
         measures = item.get_closest_marker("measures") is not None
         if slow and again and item.path.name not in _FAULTS_ON_SERVICES:
             item.add_marker(pytest.mark.slow_fault)
-        pages = item.path.is_relative_to(_TESTS / "browsers")
+        pages = folder == "browsers"
         if pages and (slow or measures):
             item.add_marker(pytest.mark.slow_fault)
-        fault = item.path.is_relative_to(_TESTS / "faults")
+        fault = folder == "faults"
         if fault:
             item.add_marker(pytest.mark.fault)
-        benchmark = item.path.is_relative_to(_ROOT / "bench")
-        if slow or measures or again or fault or pages or benchmark:
+        if slow or measures or again or fault or pages or folder == "bench":
             item.add_marker(pytest.mark.long)
         if item.path in unchanged:
             item.add_marker(pytest.mark.unchanged)
+
+
+@cache
+def _folder(file: Path) -> str:
+    """Return the folder of a test: the one below tests/, or the one at the root."""
+    if not file.is_relative_to(_ROOT):
+        return ""
+    first, *more = file.relative_to(_ROOT).parts
+    return more[0] if first == "tests" else first
 
 
 def _unchanged(tests: set[Path]) -> set[Path]:

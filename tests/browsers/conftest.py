@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from browsers.support.engines import Engine, Opened, open_browser
@@ -27,15 +28,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoFiles:
     return PhotoFiles.made_in(tmp_path_factory.mktemp("photos"))
 
 
-@pytest.fixture
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all tests of this folder on one event loop, which the shared browsers belong to."""
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.parent == folder and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Opened]:
+    """Provide a browser that tests share; each visit has a profile of its own."""
     async with open_browser(Engine.CHROMIUM) as opened:
         yield opened
 
 
-@pytest.fixture(params=list(Engine))
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(Engine))
 async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
-    """Provide each browser that Playwright drives."""
+    """Provide each browser that Playwright drives, shared like the one above."""
     async with open_browser(request.param) as running:
         yield running
 
@@ -47,21 +57,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def site(shared: SharedServer) -> AsyncIterator[Site]:
     """Provide that server behind proxies of the test, with an account of its own."""
     async with shared.site() as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def own_site(tmp_path: Path) -> AsyncIterator[Site]:
     """Provide a server of the test alone, which may end it."""
     async with running_site(tmp_path) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def filtered(tmp_path: Path) -> AsyncIterator[Site]:
     """Provide a site whose proxy answers some requests itself; WebSockets do not pass."""
     async with running_site(tmp_path, filters_gateway=True) as running:

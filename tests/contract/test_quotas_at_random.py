@@ -123,6 +123,7 @@ class History:
         assert (usage.bytes, usage.nodes) == (sum(n.size for n in page.nodes), len(page.nodes))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("database", ["sqlite", "mysql"])
 async def test_random_histories_keep_the_quota(tmp_path: Path, database: str, seed: int) -> None:

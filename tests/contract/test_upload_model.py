@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -28,6 +29,8 @@ from support.ledger_history import (
     Truth,
 )
 from support.ledgers import DAY, LEASE_SECONDS
+
+pytestmark = pytest.mark.no_cover
 
 EXAMPLES = int(os.environ.get("SLUICE_MODEL_EXAMPLES", "40"))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from sluice_client import Client, Quota, Usage
 from sluice_common.process.crash_points import (
     ENABLE_VARIABLE,
     EXIT_STATUS,
@@ -16,7 +18,7 @@ from sluice_common.process.crash_points import (
 )
 from support.cli import Sluice
 from support.deployments import Deployment
-from support.files import sha256_of, write_random
+from support.files import write_random
 from support.server import StandaloneServer
 
 MIB = 1024 * 1024
@@ -35,6 +37,21 @@ def wait_for_death(server: StandaloneServer) -> int | None:
     return psutil.Process(server.pid).wait(DEATH_SECONDS)
 
 
+async def allow_one_upload(address: str) -> None:
+    async with Client(address) as client:
+        await client.set_quota("", Quota(max_bytes=SIZE, max_nodes=1, max_open_uploads=1))
+
+
+async def content_of(address: str) -> bytes:
+    async with Client(address) as client:
+        return b"".join([block async for block in client.read(drive="crash", path="file.bin")])
+
+
+async def usage_of(address: str) -> Usage:
+    async with Client(address) as client:
+        return await client.get_usage()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", list(CrashPoint))
 def test_restarted_server_finishes_the_crashed_upload(
@@ -47,8 +64,7 @@ def test_restarted_server_finishes_the_crashed_upload(
         sluice = Sluice(dying.address, tmp_path / "state")
         if point is CrashPoint.AFTER_RESERVE_QUOTA:
             # Room for one upload: the repeated call uses the reservation of the dead server.
-            limits = ("--max-bytes", str(SIZE), "--max-nodes", "1", "--max-open-uploads", "1")
-            sluice.ok("quota", "set", "--tenant", *limits)
+            asyncio.run(allow_one_upload(dying.address))
         upload = sluice.start("upload", str(source), "--drive", "crash", "--json")
         assert wait_for_death(dying) == EXIT_STATUS, dying.log_tail()
     finally:
@@ -62,12 +78,11 @@ def test_restarted_server_finishes_the_crashed_upload(
         assert upload.returncode == 0, err
         # Fault table, rows 5 and 8: the next holder finishes within 60 s.
         assert time.monotonic() - died < 60
-        sluice.ok("get", "crash:file.bin", str(tmp_path / "back.bin"))
-        assert sha256_of(tmp_path / "back.bin") == sha256_of(source)
+        assert asyncio.run(content_of(server.address)) == source.read_bytes()
         deployed.assert_nothing_is_left(1)
-        (shown,) = sluice.ok("quota", "show", "--tenant", "--json").json_lines()
-        counted = ("bytes", "nodes", "reserved_bytes", "open_uploads")
-        assert [shown[name] for name in counted] == [SIZE, 1, 0, 0]
+        usage = asyncio.run(usage_of(server.address))
+        assert (usage.bytes, usage.nodes) == (SIZE, 1)
+        assert (usage.reserved_bytes, usage.open_uploads) == (0, 0)
     finally:
         server.close()
 

@@ -64,10 +64,11 @@ async def test_api_keeps_its_document(api: Api, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-async def test_api_keeps_its_document_at_random(api: Api, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [15, pytest.param(60, marks=pytest.mark.slow_fault)])
+async def test_api_keeps_its_document_at_random(api: Api, tmp_path: Path, examples: int) -> None:
     """Many examples, and sequences of operations; others with another SLUICE_FUZZ_SEED."""
     seed = os.environ.get("SLUICE_FUZZ_SEED", "1")
-    more = ("--max-examples", "60", "--generation-database", "none", "--seed", seed)
+    more = ("--max-examples", str(examples), "--generation-database", "none", "--seed", seed)
     done = await asyncio.to_thread(api.tested, tmp_path, *more)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
     assert "request.failed" not in api.server.log_tail(10_000)

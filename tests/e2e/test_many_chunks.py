@@ -16,7 +16,7 @@ from support.wire import WireClient
 
 CHUNK_BYTES = 4096
 STEPS = 20
-FRESH_CHUNKS = 1_000
+FRESH_CHUNKS = 250
 
 Request = upload_pb2.UploadStreamRequest
 Answers = AsyncIterator[upload_pb2.UploadStreamResponse]
@@ -52,7 +52,7 @@ async def seconds_of_fresh_upload(wire: WireClient, path: str, data: bytes) -> f
 @pytest.mark.parametrize(
     "chunks",
     [
-        30_000,
+        10_000,
         pytest.param(100_000, marks=[pytest.mark.slow_fault, pytest.mark.timeout(900)]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from support.clone import ROOT, clone_workspace
-from support.locks import installed_versions, pinned_versions, read_lock, write_wheel
+from support.locks import excerpt, installed_versions, pinned_versions, read_lock, write_wheel
 
 LOCKS = {name: ROOT / "requirements" / f"{name}.txt" for name in ("uv", "run", "dev")}
 # A package that others need with an extra, a run-time dependency, and a tool.
@@ -45,16 +46,29 @@ def test_make_installs_exactly_the_locks(tmp_path: Path, newer_releases: dict[st
         assert set(found) - set(wanted) - ours <= {"pip", "setuptools"}
 
 
+# What others need with an extra, and all that it needs itself.
+EXCERPT = ("sqlalchemy", "greenlet", "typing-extensions")
+
+
 @pytest.mark.long
-def test_pip_installs_the_lock_as_images_do(tmp_path: Path, newer_releases: dict[str, str]) -> None:
-    """The command of the Dockerfiles, which have no uv."""
+@pytest.mark.parametrize(
+    "names", [EXCERPT, pytest.param((), id="all", marks=pytest.mark.slow_fault)]
+)
+def test_pip_installs_the_lock_as_images_do(
+    tmp_path: Path, newer_releases: dict[str, str], names: Collection[str]
+) -> None:
+    """The command of the Dockerfiles, which have no uv; of a part of the lock, or of all of it."""
     clone = clone_workspace(tmp_path / "sluice")
     clone.make(".venv/bin/python")
+    text = LOCKS["run"].read_text()
+    lock = tmp_path / "lock.txt"
+    lock.write_text(excerpt(text, names) if names else text)
     pip = [str(clone.python), "-m", "pip", "--quiet"]
-    lock = ["--no-deps", "--require-hashes", "--requirement", str(LOCKS["run"])]
-    for command in ([*pip, "install", *lock], [*pip, "check"]):
+    arguments = ["--no-deps", "--require-hashes", "--requirement", str(lock)]
+    for command in ([*pip, "install", *arguments], [*pip, "check"]):
         subprocess.run(command, env=clone.environment(newer_releases), check=True, timeout=240)
-    wanted = pinned_versions(read_lock(LOCKS["run"].read_text()))
+    wanted = pinned_versions(read_lock(lock.read_text()))
+    assert set(wanted) >= set(names or RELEASED_SINCE[1:2])
     assert wanted.items() <= installed_versions(clone.python).items()
 
 

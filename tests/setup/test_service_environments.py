@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
-from support.clone import ROOT, clone_workspace
-from support.locks import installed_versions, pinned_versions, read_lock
+from support.clone import ROOT, Clone, clone_workspace
+from support.locks import pinned_versions, read_lock
 from support.redis_server import free_port, shared_server
 
 S3 = {"aiobotocore", "botocore"}
@@ -33,28 +36,50 @@ def service(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of our packages' wheels, built of a copy: building writes beside the sources."""
+    clone = clone_workspace(tmp_path_factory.mktemp("workspace") / "sluice")
+    folder = tmp_path_factory.mktemp("wheels")
+    packages = [
+        *(f"libs/{name}" for name in LIBRARIES),
+        *(f"services/{each}" for each in FORBIDDEN),
+    ]
+    building = ("--wheel", "--no-build-isolation", "--python", sys.executable)
+    for package in packages:
+        uv("build", *building, "--out-dir", str(folder), str(clone.root / package))
+    return folder
+
+
 @pytest.fixture
-def python(service: str, tmp_path: Path) -> Path:
+def python(service: str, wheels: Path, tmp_path: Path) -> Path:
     """The interpreter of an environment with the service's lock and the wheels of our packages."""
-    clone = clone_workspace(tmp_path / "sluice")
-    clone.make(".venv/bin/uv")
-    uv = [str(clone.python.with_name("uv")), "--no-config", "--quiet", "pip"]
-    settings = {"VIRTUAL_ENV": str(clone.root / ".venv"), "UV_SYSTEM_CERTS": "1"}
-    lock = f"requirements/{service}.txt"
-    packages = [*(f"libs/{name}" for name in LIBRARIES), f"services/{service}"]
-    for command in (
-        ["sync", "--require-hashes", lock],
-        ["install", "--no-deps", "--no-build-isolation", *(f"./{name}" for name in packages)],
-        ["check"],
-    ):
-        subprocess.run(
-            [*uv, *command],
-            cwd=clone.root,
-            env=clone.environment(settings),
-            check=True,
-            timeout=240,
-        )
-    return clone.python
+    uv("venv", "--python", sys.executable, str(tmp_path / "environment"))
+    python = tmp_path / "environment" / "bin" / "python"
+    of_python = ("--python", str(python))
+    lock = ROOT / "requirements" / f"{service}.txt"
+    ours = [wheel_of(wheels, name) for name in (*LIBRARIES, service)]
+    uv("pip", "sync", *of_python, "--require-hashes", str(lock))
+    uv("pip", "install", *of_python, "--no-deps", *map(str, ours))
+    uv("pip", "check", *of_python)
+    return python
+
+
+def uv(*arguments: str) -> str:
+    """Run the pinned uv; return its output."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("uv")), "--no-config", *arguments],
+        env=Clone(ROOT).environment({"UV_SYSTEM_CERTS": "1"}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=240,
+    ).stdout
+
+
+def wheel_of(folder: Path, package: str) -> Path:
+    (wheel,) = folder.glob(f"sluice_{package}-*.whl")
+    return wheel
 
 
 def pinned(lock: str) -> dict[str, str]:
@@ -83,9 +108,8 @@ def test_wheels_of_a_service_run_on_its_lock(service: str, python: Path, tmp_pat
     assert imported.returncode == 0, imported.stderr
     if service == "intake":
         assert_serves_on_redis(python, tmp_path)
-    subprocess.run([str(python), "-m", "ensurepip"], capture_output=True, check=True, timeout=120)
-    seeds = {"pip", "setuptools", "uv"}
-    assert set(installed_versions(python)) - seeds == (set(pinned(service)) | ours) - seeds
+    listing = json.loads(uv("pip", "list", "--python", str(python), "--format", "json"))
+    assert {canonicalize_name(one["name"]) for one in listing} == set(pinned(service)) | ours
 
 
 def assert_serves_on_redis(python: Path, folder: Path) -> None:

@@ -20,6 +20,17 @@ def read_lock(text: str) -> list[Requirement]:
     return [one for one in pinned if one.marker is None or one.marker.evaluate()]
 
 
+def excerpt(text: str, names: Iterable[str]) -> str:
+    """Return the entries of a lock, with their hashes, for these distributions."""
+    wanted = {canonicalize_name(name) for name in names}
+    entries = re.split(r"\n(?=\S)", text)  # hashes and comments are indented
+    return "".join(
+        f"{entry}\n"
+        for entry in entries
+        if canonicalize_name(re.split(r"[\[=]", entry)[0]) in wanted
+    )
+
+
 def pinned_versions(lock: Iterable[Requirement]) -> dict[str, str]:
     """Return the version of each distribution, by its normalized name."""
     return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in lock}

@@ -90,6 +90,7 @@ async def test_lost_acknowledgement_repeats_events_under_their_ids(world: World)
     assert first_appearances(world, upload) == LIFE
 
 
+@pytest.mark.no_cover
 @pytest.mark.rule(22)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(

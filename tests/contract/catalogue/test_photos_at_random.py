@@ -34,6 +34,7 @@ USUAL = {
 """Events that a history of this length has."""
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(3))
 async def test_invariants_hold_in_a_random_history(catalogue: GatewayCatalogue, seed: int) -> None:
     history = PhotoHistory(catalogue, seed)

@@ -335,15 +335,16 @@ async def test_chunks_in_any_order_make_the_same_object(
     assert (ended.status, ended.crc32c) == (UploadStatus.COMPLETED, crc32c(content))
 
 
+@pytest.mark.no_cover
 @pytest.mark.rule(12)
 async def test_long_runs_are_processed_in_bounded_steps(driver: Driver) -> None:
     """A long run that becomes contiguous is processed in several steps within one call."""
-    upload_id = await driver.create(part_bytes=1_000)
-    for number in range(2_500, 0, -1):
+    upload_id = await driver.create(part_bytes=500)
+    for number in range(1_250, 0, -1):
         await driver.send(upload_id, number, b"x")
     accepted = await driver.send(upload_id, 0, b"x")
-    assert accepted.snapshot.needed_number == 2_501
+    assert accepted.snapshot.needed_number == 1_251
     assert accepted.ready_parts == (1, 2)
-    done = await driver.complete(upload_id, 2_501)
+    done = await driver.complete(upload_id, 1_251)
     assert done.ready_parts == (3,)
-    assert done.snapshot.crc32c == crc32c(b"x" * 2_501)
+    assert done.snapshot.crc32c == crc32c(b"x" * 1_251)

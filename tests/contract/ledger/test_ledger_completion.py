@@ -287,11 +287,12 @@ class TestPhase1:
         assert done.snapshot.status is UploadStatus.FAILED
         assert done.snapshot.failure_reason == "CHECKSUM_MISMATCH"
 
+    @pytest.mark.no_cover
     async def test_a_long_run_ends_as_well(self, open_driver: OpenDriver) -> None:
         driver = await open_driver(discard_on_accept=True)
         upload_id = await driver.create(part_bytes=100_000)
-        for number in range(2_500, -1, -1):
+        for number in range(1_250, -1, -1):
             await driver.send(upload_id, number, b"x")
-        done = await driver.complete(upload_id, 2_501)
+        done = await driver.complete(upload_id, 1_251)
         assert done.snapshot.status is UploadStatus.COMPLETED
-        assert done.snapshot.crc32c == crc32c(b"x" * 2_501)
+        assert done.snapshot.crc32c == crc32c(b"x" * 1_251)

@@ -77,6 +77,7 @@ async def start(driver: Driver, order: str, vanishing: float, rng: random.Random
     return clients
 
 
+@pytest.mark.no_cover
 @pytest.mark.rule(9)
 @pytest.mark.parametrize("vanishing", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ async def test_concurrent_callers_share_one_bucket(timed: TimedBuckets) -> None:
     assert sum(answer.granted for answer in answers) == 3
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(5))
 async def test_random_charges_never_exceed_burst_and_rate(timed: TimedBuckets, seed: int) -> None:
     """The seconds that the test itself takes are worth less than a tenth of a token."""

@@ -290,6 +290,7 @@ def _plain(outcome: Any) -> Any:
     return outcome
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(HISTORIES))
 async def test_lua_and_python_ledgers_agree(seed: int, tmp_path: Path) -> None:
     clock = FakeClock()

@@ -79,6 +79,7 @@ def comparable(reply: Any) -> Any:
     return bytes(reply) if isinstance(reply, bytearray) else reply
 
 
+@pytest.mark.no_cover
 @settings(deadline=None)  # megabytes, on a busy machine
 @given(
     st.lists(REPLIES, max_size=6).map(b"".join).map(Value),

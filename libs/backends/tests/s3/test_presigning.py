@@ -163,6 +163,7 @@ attributes = st.builds(
 )
 
 
+@pytest.mark.no_cover
 @settings(max_examples=150, deadline=None)
 @given(accounts, buckets, keys, sizes, lifetimes, attributes, checksums, st.booleans())
 @example("aws fips", "photos", "a", 1, 1, ObjectAttributes(), None, True)

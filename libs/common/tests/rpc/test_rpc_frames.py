@@ -141,6 +141,7 @@ def content(frame: Frame) -> tuple[Header | None, bytes] | None:
     return frame.header, bytes(frame.data)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=600)
 @given(wires(STREAM_FIELDS))
 @example(b"")
@@ -161,6 +162,7 @@ def test_a_stream_frame_reads_as_the_generated_parser_reads_it(wire: bytes) -> N
     assert content(read_stream_frame(wire)) == expected_stream_frame(wire)
 
 
+@pytest.mark.no_cover
 @settings(max_examples=400)
 @given(wires(CHUNK_FIELDS))
 @example(b"")

@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,6 +79,7 @@ def test_arbitrary_bytes_never_authenticate(header: bytes, payload: bytes, end: 
     assert refusal(f"Bearer {token}") in REASONS
 
 
+@pytest.mark.no_cover
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.dictionaries(header_names, json_values),
@@ -104,6 +106,7 @@ def test_no_changed_byte_of_a_token_authenticates(data: st.DataObject) -> None:
     assert refusal(f"Bearer {changed}") == "BAD_TOKEN"
 
 
+@pytest.mark.no_cover
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.dictionaries(claim_names, json_values))
 def test_arbitrary_claims_give_valid_principals_or_none(changes: dict[str, Any]) -> None:

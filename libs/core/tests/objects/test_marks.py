@@ -29,6 +29,7 @@ def is_path(text: str) -> bool:
         return False
 
 
+@pytest.mark.no_cover
 @given(path=st.text(min_size=1, max_size=200).filter(is_path))
 def test_path_mark_round_trips(path: str) -> None:
     mark = path_mark(path)
