@@ -65,7 +65,8 @@ async def test_entry_of_a_login_says_where_from(gateway: Gateway) -> None:
 async def test_reused_refresh_token_is_in_the_audit_log(gateway: Gateway) -> None:
     """Once: what comes later meets a session that has ended."""
     session = await gateway.register()
-    assert (await refreshed(gateway, session)).status == 200
+    following = (await refreshed(gateway, session)).json()
+    assert (await refreshed(gateway, following)).status == 200
     for _ in range(2):
         assert (await refreshed(gateway, session)).reason == "SESSION_ENDED"
     found = await entries_of(gateway, session["user"]["userId"])

@@ -128,13 +128,25 @@ async def test_refresh_rotates_both_tokens(gateway: Gateway) -> None:
     assert (await _refresh(gateway, second["refreshToken"])).status == 200
 
 
+async def test_refresh_whose_answer_was_lost_is_repeated(gateway: Gateway) -> None:
+    """As by a page that is reloaded before it has stored its new tokens."""
+    first = await gateway.register()
+    lost = (await _refresh(gateway, first["refreshToken"])).json()
+    again = (await _refresh(gateway, first["refreshToken"])).json()
+    assert again["refreshToken"] != lost["refreshToken"]
+    assert again["user"] == first["user"]
+    assert (await gateway.get("/api/auth/me", again["token"])).status == 200
+    assert (await _refresh(gateway, again["refreshToken"])).status == 200
+
+
 async def test_reused_refresh_token_revokes_its_family(gateway: Gateway) -> None:
     first = await gateway.register()
     other = (await gateway.post("/api/auth/login", ANN)).json()
     second = (await _refresh(gateway, first["refreshToken"])).json()
+    third = (await _refresh(gateway, second["refreshToken"])).json()
     reused = await _refresh(gateway, first["refreshToken"])
     assert (reused.status, reused.reason) == (401, "SESSION_ENDED")
-    assert (await _refresh(gateway, second["refreshToken"])).reason == "SESSION_ENDED"
+    assert (await _refresh(gateway, third["refreshToken"])).reason == "SESSION_ENDED"
     assert (await _refresh(gateway, other["refreshToken"])).status == 200, "another family"
 
 

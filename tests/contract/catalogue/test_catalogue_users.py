@@ -36,10 +36,14 @@ async def log_in(catalogue: GatewayCatalogue, seconds: float = 3600.0) -> bytes:
 
 
 async def rotate(
-    catalogue: GatewayCatalogue, old: bytes, new: bytes = b"", seconds: float = 3600.0
+    catalogue: GatewayCatalogue,
+    old: bytes,
+    new: bytes = b"",
+    seconds: float = 3600.0,
+    repeat: float = 0.0,
 ) -> RotationState:
     expires_at = await catalogue.now() + seconds
-    rotation = await catalogue.rotate_token(old, new or token(), expires_at)
+    rotation = await catalogue.rotate_token(old, new or token(), expires_at, repeat_seconds=repeat)
     assert rotation.user_id == ("" if rotation.state is R.UNKNOWN else USER)
     return rotation.state
 
@@ -150,6 +154,41 @@ async def test_a_reused_token_revokes_its_family(catalogue: GatewayCatalogue) ->
     for one in (first, second, third):
         assert await rotate(catalogue, one) is R.REVOKED
     assert await rotate(catalogue, other) is R.ROTATED
+
+
+async def test_a_token_whose_answer_was_lost_is_used_again(catalogue: GatewayCatalogue) -> None:
+    """As often as its answer is lost; each time the successor before counts as used."""
+    await add_ann(catalogue)
+    first, second, third, fourth = await log_in(catalogue), token(), token(), token()
+    assert await rotate(catalogue, first, second, repeat=60) is R.ROTATED
+    assert await rotate(catalogue, first, third, repeat=60) is R.REPEATED
+    assert await rotate(catalogue, first, fourth, repeat=60) is R.REPEATED
+    assert await rotate(catalogue, fourth, repeat=60) is R.ROTATED
+
+
+@pytest.mark.parametrize("late", ["owner", "thief"])
+async def test_two_parties_with_one_token_are_noticed_nevertheless(
+    catalogue: GatewayCatalogue, late: str
+) -> None:
+    """The second of both to use its successor, or the first token, ends the family."""
+    await add_ann(catalogue)
+    first, second, third = await log_in(catalogue), token(), token()
+    assert await rotate(catalogue, first, second, repeat=60) is R.ROTATED
+    assert await rotate(catalogue, first, third, repeat=60) is R.REPEATED
+    following = token()
+    assert await rotate(catalogue, third, following, repeat=60) is R.ROTATED
+    assert await rotate(catalogue, second if late == "owner" else first, repeat=60) is R.REUSED
+    assert await rotate(catalogue, following, repeat=60) is R.REVOKED
+
+
+async def test_a_token_is_not_used_again_when_its_time_is_over(
+    catalogue: GatewayCatalogue,
+) -> None:
+    await add_ann(catalogue)
+    first, second = await log_in(catalogue), token()
+    assert await rotate(catalogue, first, second, repeat=60) is R.ROTATED
+    assert await rotate(catalogue, first, repeat=0) is R.REUSED
+    assert await rotate(catalogue, second, repeat=60) is R.REVOKED
 
 
 async def test_concurrent_use_rotates_once_and_revokes(catalogue: GatewayCatalogue) -> None:

@@ -207,7 +207,12 @@ async def _open_accounts(
         yield Accounts(
             users=catalogue,
             homes=CatalogueHomes(catalogue, options.home_bucket, options.home_prefix),
-            sessions=Sessions(catalogue, AccessTokens(keys, terms), options.refresh_token_seconds),
+            sessions=Sessions(
+                catalogue,
+                AccessTokens(keys, terms),
+                options.refresh_token_seconds,
+                options.refresh_repeat_seconds,
+            ),
             passwords=passwords,
             limits=GuessLimits(buckets, options.guess_rates, metrics.rates),
             metrics=metrics.accounts,

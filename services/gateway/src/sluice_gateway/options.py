@@ -49,6 +49,7 @@ class GatewayOptions:
     body_seconds: float = 30.0
     access_token_seconds: float = 900.0
     refresh_token_seconds: float = 30 * 24 * 3600.0
+    refresh_repeat_seconds: float = 10.0
     guess_rates: GuessRates = field(default_factory=GuessRates)
     home_prefix: str = "local/"
     home_bucket: str = "sluice"

@@ -54,6 +54,7 @@ def gateway_options(settings: SluiceSettings, address: Address) -> GatewayOption
         connections_per_address=gateway.connections_per_address,
         access_token_seconds=gateway.access_token_seconds,
         refresh_token_seconds=gateway.refresh_token_days * _DAY_SECONDS,
+        refresh_repeat_seconds=gateway.refresh_repeat_seconds,
         guess_rates=GuessRates(
             per_pair=gateway.pair_guesses_per_minute,
             per_account=gateway.account_guesses_per_minute,

@@ -91,6 +91,8 @@ class Gateway(Group):
     access_token_seconds: Annotated[Seconds, Field(ge=60, le=3600)] = 900.0
     refresh_token_days: Annotated[PositiveInt, Field(le=365)] = 30
     """How long a session may be idle."""
+    refresh_repeat_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
+    """How long a refresh token may be used again whose successor nobody has used; 0: never."""
     pair_guesses_per_minute: PerPeriod = 10
     """Log-ins to one account from one address; 0 means no limit."""
     account_guesses_per_minute: PerPeriod = 60

@@ -11,6 +11,8 @@ from sluice_core.access.audit import AuditEntry
 
 class RotationState(Enum):
     ROTATED = auto()
+    REPEATED = auto()
+    """Rotated once more: its successor is replaced, whose answer was lost."""
     UNKNOWN = auto()
     EXPIRED = auto()
     REVOKED = auto()
@@ -54,12 +56,15 @@ class RefreshTokenCatalogue(Protocol):
         next_hash: bytes,
         next_expires_at: float,
         *,
+        repeat_seconds: float = 0.0,
         audit_reuse: AuditEntry | None = None,
     ) -> Rotation:
         """Replace a token by the next one of its family.
 
         Of concurrent calls with one token the first is ROTATED; the others are REUSED and revoke
-        the family, so that a thief and the owner both have to log in.
+        the family, so that a thief and the owner both have to log in. Within `repeat_seconds` of
+        the last call with a token, as long as nobody has used its successor, it is REPEATED
+        instead: the successor counts as used, and the next one is in its place.
 
         `audit_reuse` is appended if the call revokes the family, with its user as tenant and
         subject.

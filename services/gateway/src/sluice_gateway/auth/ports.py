@@ -37,6 +37,7 @@ class RefreshTokens(Protocol):
         next_hash: bytes,
         next_expires_at: float,
         *,
+        repeat_seconds: float = 0.0,
         audit_reuse: AuditEntry | None = None,
     ) -> Rotation: ...
 

@@ -16,13 +16,14 @@ async def refresh(accounts: Accounts, refresh_token: str) -> Session:
     """Return the session with new tokens, and invalidate the old refresh token.
 
     A second use means that two parties have the token, and the server cannot distinguish the thief
-    from the owner. So the whole family ends (RFC 9700, 4.14.2).
+    from the owner. So the whole family ends (RFC 9700, 4.14.2). Only whoever lost the answer, as a
+    page that is reloaded does, may repeat the call for some seconds (ADR 0033).
 
     Raise `Unauthenticated` SESSION_ENDED.
     """
     rotation, successor = await accounts.sessions.rotate(refresh_token)
     outcome = rotation.state.name.lower()
-    if rotation.state is not RotationState.ROTATED:
+    if rotation.state not in (RotationState.ROTATED, RotationState.REPEATED):
         if rotation.state is RotationState.REUSED:
             _log.warning("refresh_token.reused", userId=rotation.user_id)
         accounts.count("refresh", outcome)

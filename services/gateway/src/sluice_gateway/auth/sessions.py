@@ -59,11 +59,13 @@ class Sessions:
         tokens: RefreshTokens,
         access: AccessTokens,
         lifetime_seconds: float,
+        repeat_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
         self._access = access
         self._lifetime_seconds = lifetime_seconds
+        self._repeat_seconds = repeat_seconds
         self._clock = clock
 
     async def open(self, user: User, action: AccountAction) -> Session:
@@ -102,6 +104,7 @@ class Sessions:
             digest_of(refresh_token),
             digest_of(successor),
             self._expiry(),
+            repeat_seconds=self._repeat_seconds,
             audit_reuse=session_entry(AccountAction.REFRESH_SESSION, outcome=REFRESH_TOKEN_REUSED),
         )
         return rotation, successor

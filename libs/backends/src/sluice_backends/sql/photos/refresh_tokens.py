@@ -31,6 +31,12 @@ _USE = (
     .where(refresh_tokens.c.token_hash == bindparam("p_hash"))
     .values(used_at=bindparam("p_now"))
 )
+_NEWEST = (
+    select(refresh_tokens.c.token_hash, refresh_tokens.c.created_at, refresh_tokens.c.used_at)
+    .where(refresh_tokens.c.family_id == bindparam("p_family"))
+    .order_by(refresh_tokens.c.created_at.desc())
+    .limit(1)
+)
 _EXTEND = (
     update(refresh_tokens)
     .where(refresh_tokens.c.token_hash == bindparam("p_root"))
@@ -88,6 +94,7 @@ class SqlRefreshTokens(SqlFamily):
         next_hash: bytes,
         next_expires_at: float,
         *,
+        repeat_seconds: float = 0.0,
         audit_reuse: AuditEntry | None = None,
     ) -> Rotation:
         root = await _lock_family(connection, token_hash)
@@ -100,10 +107,15 @@ class SqlRefreshTokens(SqlFamily):
         now = await self._db.now(connection)
         if root.revoked_at is not None:
             return Rotation(RotationState.REVOKED, user_id)
+        state = RotationState.ROTATED
         if token.used_at is not None:
-            await connection.execute(_REVOKE, {"p_root": root.token_hash, "p_now": now})
-            await append_entries(self._db, connection, _of_user(audit_reuse, user_id))
-            return Rotation(RotationState.REUSED, user_id)
+            unused = await _unused_successor(connection, token)
+            if unused is None or now - token.used_at >= repeat_seconds:
+                await connection.execute(_REVOKE, {"p_root": root.token_hash, "p_now": now})
+                await append_entries(self._db, connection, _of_user(audit_reuse, user_id))
+                return Rotation(RotationState.REUSED, user_id)
+            await connection.execute(_USE, {"p_hash": unused, "p_now": now})
+            state = RotationState.REPEATED
         if token.expires_at <= now:
             return Rotation(RotationState.EXPIRED, user_id)
         await connection.execute(_USE, {"p_hash": token_hash, "p_now": now})
@@ -112,7 +124,7 @@ class SqlRefreshTokens(SqlFamily):
         await connection.execute(
             _EXTEND, {"p_root": root.token_hash, "p_expires_at": next_expires_at}
         )
-        return Rotation(RotationState.ROTATED, user_id)
+        return Rotation(state, user_id)
 
     @transaction
     async def revoke_family(
@@ -162,6 +174,18 @@ async def _lock_family(connection: AsyncConnection, token_hash: bytes) -> Row[An
     if token is None:
         return None
     return (await connection.execute(_LOCK, {"p_hash": token.family_id})).one_or_none()
+
+
+async def _unused_successor(connection: AsyncConnection, token: Row[Any]) -> bytes | None:
+    """Return the token that replaced a used one, while it is the newest and nobody has used it.
+
+    A token is used, and its successor made, at one time of the database's clock.
+    """
+    newest = (await connection.execute(_NEWEST, {"p_family": token.family_id})).one()
+    if newest.used_at is not None or newest.created_at != token.used_at:
+        return None
+    successor: bytes = newest.token_hash
+    return successor
 
 
 def _columns(

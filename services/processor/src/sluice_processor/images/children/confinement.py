@@ -32,8 +32,6 @@ _NETWORK_RIGHTS: Final = 0b11
 _NETWORK_SINCE: Final = 4
 
 _OPEN_FILES: Final = 16
-_NICENESS: Final = 5
-"""A quarter of the share of a process with the default: whoever waits for an answer comes first."""
 _GRACE_SECONDS: Final = 5.0
 
 
@@ -48,12 +46,11 @@ def die_with(parent: int) -> None:
 
 
 def confine(options: ImageOptions) -> None:
-    """Limit memory and descriptors; drop priority, file access, privileges and core dumps.
+    """Limit memory and descriptors; drop file access, privileges and core dumps.
 
     Call it before the first picture is read. The resource limits always hold; Landlock applies
     only where the kernel supports it.
     """
-    os.nice(_NICENESS)
     _limit(resource.RLIMIT_AS, options.child_memory_bytes)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
