@@ -30,3 +30,15 @@ async def test_idle_relay_finds_events_without_a_wakeup(world: World) -> None:
         await until(lambda: world.publisher.types(upload.new.node_id) == ["UploadInitiated"])
         stop.set()
         world.deps.relay_wakeup.set()
+
+
+async def test_wakeup_of_a_standby_is_over_with_its_pass(world: World) -> None:
+    """What completes in its process wakes it; without the lease it then waits for the next poll."""
+    wakeup = asyncio.Event()
+    standby = Relay(replace(world.deps, holder="another", relay_wakeup=wakeup))
+    await world.begin(pieces(2_300, 500))
+    assert await Relay(world.deps).relay_once() > 0
+    await world.begin(pieces(2_300, 500))
+    wakeup.set()
+    assert await standby.relay_once() == 0, "the other one has the lease"
+    assert not wakeup.is_set()

@@ -166,19 +166,23 @@ async def test_a_token_whose_answer_was_lost_is_used_again(catalogue: GatewayCat
     assert await rotate(catalogue, fourth, repeat=60) is R.ROTATED
 
 
-@pytest.mark.parametrize("late", ["owner", "thief"])
+@pytest.mark.parametrize(
+    ("late", "has_gone_on"), [("first", True), ("second", True), ("second", False)]
+)
 async def test_two_parties_with_one_token_are_noticed_nevertheless(
-    catalogue: GatewayCatalogue, late: str
+    catalogue: GatewayCatalogue, late: str, has_gone_on: bool
 ) -> None:
-    """The second of both to use its successor, or the first token, ends the family."""
+    """The successor that was replaced ends the family, and so does the first token, later on."""
     await add_ann(catalogue)
-    first, second, third = await log_in(catalogue), token(), token()
+    first, second, newest = await log_in(catalogue), token(), token()
     assert await rotate(catalogue, first, second, repeat=60) is R.ROTATED
-    assert await rotate(catalogue, first, third, repeat=60) is R.REPEATED
-    following = token()
-    assert await rotate(catalogue, third, following, repeat=60) is R.ROTATED
-    assert await rotate(catalogue, second if late == "owner" else first, repeat=60) is R.REUSED
-    assert await rotate(catalogue, following, repeat=60) is R.REVOKED
+    assert await rotate(catalogue, first, newest, repeat=60) is R.REPEATED
+    if has_gone_on:
+        following = token()
+        assert await rotate(catalogue, newest, following, repeat=60) is R.ROTATED
+        newest = following
+    assert await rotate(catalogue, first if late == "first" else second, repeat=60) is R.REUSED
+    assert await rotate(catalogue, newest, repeat=60) is R.REVOKED
 
 
 async def test_a_token_is_not_used_again_when_its_time_is_over(

@@ -63,7 +63,7 @@ class RefreshTokenCatalogue(Protocol):
 
         Of concurrent calls with one token the first is ROTATED; the others are REUSED and revoke
         the family, so that a thief and the owner both have to log in. Within `repeat_seconds` of
-        the last call with a token, as long as nobody has used its successor, it is REPEATED
+        the first call with a token, as long as nobody has used its successor, it is REPEATED
         instead: the successor counts as used, and the next one is in its place.
 
         `audit_reuse` is appended if the call revokes the family, with its user as tenant and

@@ -119,11 +119,12 @@ class Relay:
         Return 0 while another relay holds the lease. Raise `Unavailable` when the publisher may
         not have the events: they stay and are published again.
         """
+        # Cleared before reading, so that later events wake the relay again, and without the lease
+        # too: a standby whose event stayed set would ask for the lease without a pause.
+        self._deps.relay_wakeup.clear()
         if not await self._lease.hold():
             self._forget_backlog()
             return 0
-        # Cleared before reading, so that later events wake the relay again.
-        self._deps.relay_wakeup.clear()
         batch = self._deps.options.relay_batch_events
         metrics, catalogue = self._deps.metrics, self._deps.catalogue
         events = await self._deps.ledger.pending_events(batch)

@@ -34,7 +34,7 @@ _USE = (
 _NEWEST = (
     select(refresh_tokens.c.token_hash, refresh_tokens.c.created_at, refresh_tokens.c.used_at)
     .where(refresh_tokens.c.family_id == bindparam("p_family"))
-    .order_by(refresh_tokens.c.created_at.desc())
+    .order_by(refresh_tokens.c.created_at.desc(), refresh_tokens.c.used_at)  # NULL first
     .limit(1)
 )
 _EXTEND = (
@@ -107,24 +107,26 @@ class SqlRefreshTokens(SqlFamily):
         now = await self._db.now(connection)
         if root.revoked_at is not None:
             return Rotation(RotationState.REVOKED, user_id)
-        state = RotationState.ROTATED
-        if token.used_at is not None:
+        used_at, unused = token.used_at, None
+        if used_at is not None:
             unused = await _unused_successor(connection, token)
-            if unused is None or now - token.used_at >= repeat_seconds:
+            if unused is None or now - used_at >= repeat_seconds:
                 await connection.execute(_REVOKE, {"p_root": root.token_hash, "p_now": now})
                 await append_entries(self._db, connection, _of_user(audit_reuse, user_id))
                 return Rotation(RotationState.REUSED, user_id)
-            await connection.execute(_USE, {"p_hash": unused, "p_now": now})
-            state = RotationState.REPEATED
         if token.expires_at <= now:
             return Rotation(RotationState.EXPIRED, user_id)
-        await connection.execute(_USE, {"p_hash": token_hash, "p_now": now})
-        columns = _columns(next_hash, root.token_hash, user_id, now, next_expires_at)
+        # One token counts as used from now on: this one, or the successor that nobody got.
+        await connection.execute(_USE, {"p_hash": unused or token_hash, "p_now": now})
+        made_at = now if used_at is None else used_at
+        columns = _columns(next_hash, root.token_hash, user_id, made_at, next_expires_at)
         await connection.execute(_ADD, {**columns, "family_expires_at": None})
         await connection.execute(
             _EXTEND, {"p_root": root.token_hash, "p_expires_at": next_expires_at}
         )
-        return Rotation(state, user_id)
+        return Rotation(
+            RotationState.ROTATED if unused is None else RotationState.REPEATED, user_id
+        )
 
     @transaction
     async def revoke_family(
@@ -179,7 +181,8 @@ async def _lock_family(connection: AsyncConnection, token_hash: bytes) -> Row[An
 async def _unused_successor(connection: AsyncConnection, token: Row[Any]) -> bytes | None:
     """Return the token that replaced a used one, while it is the newest and nobody has used it.
 
-    A token is used, and its successor made, at one time of the database's clock.
+    Its time of creation is that of the token's first use, by which it is known. A replaced
+    successor is used later than that, and so has none itself.
     """
     newest = (await connection.execute(_NEWEST, {"p_family": token.family_id})).one()
     if newest.used_at is not None or newest.created_at != token.used_at:
