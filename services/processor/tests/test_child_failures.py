@@ -235,7 +235,7 @@ async def test_child_that_exits_fails_start(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_child_that_is_not_ready_fails_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluice_processor.images.children.process.READY", bytes(1024))
+    monkeypatch.setattr("sluice_processor.images.children.protocol.READY", bytes(1024))
     with pytest.raises(ChildNotStarted, match="not ready within"):
         async with ImageWorkers(replace(OPTIONS, start_seconds=0.01)):
             pytest.fail("must not start")
