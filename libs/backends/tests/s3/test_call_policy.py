@@ -150,6 +150,7 @@ REMOTE_CALLS: dict[str, Callable[[ObjectStore], Any]] = {
     "put_part": lambda store: store.put_part(REF, "id", 1, BytesBody(b"x")),
     "list_parts": lambda store: store.list_parts(REF, "id"),
     "open_multiparts": lambda store: store.open_multiparts(REF),
+    "list_objects": lambda store: store.list_objects(REF.bucket, "", 10, ""),
     "complete_multipart": lambda store: store.complete_multipart(REF, "id", [PART]),
     "abort_multipart": lambda store: store.abort_multipart(REF, "id"),
     "read": lambda store: anext(store.read(REF, 0, 1)),
