@@ -43,7 +43,9 @@ def lines_of(result: tuple[int, str, str], code: int = 0) -> list[Line]:
     return json_lines(result[1])
 
 
-def test_directory_of_a_server_from_first_upload_to_last_sweep(tmp_path: Path, run: Run) -> None:
+def test_directory_of_a_server_from_first_upload_to_last_sweep(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     with standalone(data) as server:
         sluice = Sluice(server.address, tmp_path / "state")
@@ -76,6 +78,25 @@ def test_directory_of_a_server_from_first_upload_to_last_sweep(tmp_path: Path, r
     swept = of_kind(lines_of(run("sweep", "--json")), "swept")
     assert {"requeued", "expired", "cleaned", "deletions"} <= {line["work"] for line in swept}
     assert run("dlq", "list") == (0, "", "")
+
+    # A shell with other settings than the server's.
+    monkeypatch.setenv("SLUICE_AUDIT__RETENTION_DAYS", "1")
+    for arguments in (("sweep",), ("verify", "drive"), ("upload", upload_id)):
+        code, out, err = run(*arguments)
+        assert (code, out) == (78, "")
+        assert "SLUICE_AUDIT__RETENTION_DAYS is 1 here and 365 there" in err
+    monkeypatch.delenv("SLUICE_AUDIT__RETENTION_DAYS")
+    monkeypatch.setenv("SLUICE_OBJECTS", "s3")
+    code, _, err = run("sweep")
+    assert code == 78
+    assert "SLUICE_OBJECTS is s3 here and files there" in err
+    monkeypatch.delenv("SLUICE_OBJECTS")
+    # A directory of an earlier release has no record: nothing tells a sweep what is old.
+    (data / "settings.json").unlink()
+    code, out, err = run("sweep")
+    assert (code, out) == (78, "")
+    assert "start and stop the server once" in err
+    lines_of(run("upload", upload_id, "--json"))
 
 
 def test_directory_without_data_is_left_alone(tmp_path: Path, run: Run) -> None:

@@ -30,6 +30,7 @@ from sluice_repository.admin.command import add_actions, admin_main  # noqa: E40
 from sluice_repository.metrics import RepositoryMetrics  # noqa: E402
 from sluice_standalone.backends import open_backends  # noqa: E402
 from sluice_standalone.data_dir import DataDirInUse, open_data_dir  # noqa: E402
+from sluice_standalone.recorded_settings import check_settings  # noqa: E402
 
 
 def admin(args: Sequence[str]) -> int:
@@ -63,7 +64,8 @@ async def open_any_backends(
     A command that only looks reads the directory beside its server. One that writes needs it for
     itself, because the server keeps parts of it in memory.
 
-    Raise `ConfigurationError` for a directory without data or, for writes, with a running server.
+    Raise `ConfigurationError` for a directory without data, for one whose server ran with other
+    settings and, for writes, for one with a running server or without a record of its settings.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -79,6 +81,7 @@ async def open_any_backends(
         if writes:
             yield await enter(_open_for_writes(settings, metrics))
             return
+        check_settings(data_dir, settings, required=False)
         with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
             ledger = await enter(
                 open_sqlite_ledger_reader(data_dir.ledger, settings.to_ledger_options())
@@ -106,6 +109,7 @@ async def _open_for_writes(
                 f" {settings.sweeper.interval_seconds:g} s (SLUICE_SWEEPER__INTERVAL_SECONDS); stop"
                 " it to sweep from here"
             ) from None
+        check_settings(data_dir, settings, required=True)
         opened = await stack.enter_async_context(open_backends(settings, metrics, data_dir))
         yield AdminBackends(
             opened.coordination.ledger,
