@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sluice_core.errors import Unavailable
+from sluice_core.uploads.model import ChunkRef
 from sluice_repository.admin.report import Report
 from sluice_repository.admin.upload import show_upload
 from support.admin import Line, admin_backends, as_json, of_kind, printed
@@ -123,6 +124,26 @@ async def test_lost_chunk_is_named(world: World, look: Look) -> None:
     lines = await look(upload.id)
     assert of_kind(lines, "staged")[0]["lost"] == "0,1,2,3,4"
     assert "lost or damaged: 0, 1, 2, 3, 4" in advice(lines)
+
+
+async def test_chunk_that_was_stored_meanwhile_is_not_lost(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = await world.upload(CHUNKS)
+    real = world.deps.chunks
+
+    class WorkerIsFaster:
+        async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
+            await world.work()
+            async for block in real.read(upload_id, chunk):
+                yield block
+
+    backends = replace(admin_backends(world), chunks=WorkerIsFaster())  # type: ignore[arg-type]
+    assert await show_upload(backends, as_json(), upload.id, all_parts=False)
+    lines = printed(capsys)
+    assert of_kind(lines, "staged")[0]["chunks_read"], "one was read after it had been dropped"
+    assert of_kind(lines, "staged")[0]["lost"] == ""
+    assert "lost" not in advice(lines)
 
 
 async def test_events_are_shown_where_they_wait(world: World, look: Look) -> None:

@@ -32,8 +32,9 @@ _DIRECT: Final = nonce_of(direct_upload_id(""))
 
 @dataclass(slots=True)
 class Parts:
-    """Numbers of the parts of an upload, by what happens with them."""
+    """The parts of an upload, and their numbers by what happens with them."""
 
+    listed: list[InspectedPart] = field(default_factory=list)
     stored: int = 0
     filling: int = 0
     leased: list[InspectedPart] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Parts:
     first_waiting: InspectedPart | None = None
 
     def add(self, part: InspectedPart, now: float) -> None:
+        self.listed.append(part)
         if part.state is PartState.STORED:
             self.stored += 1
         elif part.state is PartState.FILLING:
@@ -131,7 +133,7 @@ async def _chunks(backends: AdminBackends, story: Story) -> None:
     if story.upload is None or story.upload.snapshot.ended_at is not None or chunks is None:
         return
     staged = story.staged = Staged()
-    async for part in parts_of(backends, story.upload_id):
+    for part in story.parts.listed:
         if part.state is not PartState.READY:
             continue
         plan = PartPlan(part.number, part.first_chunk, part.last_chunk)
@@ -141,12 +143,12 @@ async def _chunks(backends: AdminBackends, story: Story) -> None:
                 if staged.bytes + chunk.size > MAX_STAGED_BYTES:
                     staged.is_complete = False
                     return
-                await _read_back(backends, story.upload_id, chunk, staged)
+                await _read_back(backends, story.upload_id, plan, chunk, staged)
             after = page[-1].number
 
 
 async def _read_back(
-    backends: AdminBackends, upload_id: str, chunk: ChunkRef, staged: Staged
+    backends: AdminBackends, upload_id: str, plan: PartPlan, chunk: ChunkRef, staged: Staged
 ) -> None:
     assert backends.chunks is not None
     staged.chunks += 1
@@ -155,7 +157,23 @@ async def _read_back(
         async for _ in backends.chunks.read(upload_id, chunk):
             pass
     except DataLoss:
-        staged.lost.append(chunk.number)
+        if await _is_still_needed(backends, upload_id, plan, chunk):
+            staged.lost.append(chunk.number)
+
+
+async def _is_still_needed(
+    backends: AdminBackends, upload_id: str, plan: PartPlan, chunk: ChunkRef
+) -> bool:
+    """Return whether the ledger counts on these bytes now: a worker records a part as stored, or an
+    upload as ended, before it drops the chunks."""
+    try:
+        upload = await backends.ledger.inspect(upload_id)
+        parts = await backends.ledger.inspect_parts(upload_id, plan.number - 1, 1)
+        page = await backends.ledger.part_chunks(upload_id, plan, chunk.number - 1, 1)
+    except NotFound:
+        return False
+    is_ready = any(part.number == plan.number and part.state is PartState.READY for part in parts)
+    return upload.snapshot.ended_at is None and is_ready and chunk in page
 
 
 async def _queue(backends: AdminBackends, story: Story) -> None:
