@@ -244,12 +244,16 @@ async def test_names_and_secrets_cannot_write_to_the_terminal(
         assert text.replace("\n", "").isprintable()
 
 
-async def test_backend_that_does_not_answer_hides_no_other_one(world: World, look: Look) -> None:
+async def test_backend_that_does_not_answer_hides_no_other_one(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     upload = await world.upload(CHUNKS)
     await world.work()
     away = Unavailable("STORE_UNAVAILABLE", "The store is away.")
     world.objects.before["head"] = [away]
-    lines = await look(upload.id)
+    capsys.readouterr()
+    assert not await show_upload(admin_backends(world), as_json(), upload.id, all_parts=False)
+    lines = printed(capsys)
     assert of_kind(lines, "unanswered")[0]["backend"] == "objects"
     assert of_kind(lines, "node")
     assert "these did not answer: objects" in advice(lines)

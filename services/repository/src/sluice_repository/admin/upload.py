@@ -15,7 +15,7 @@ MAX_LEASED = 16
 async def show_upload(
     backends: AdminBackends, report: Report, upload_id: str, *, all_parts: bool
 ) -> bool:
-    """Write the story; return whether any backend knows the upload.
+    """Write the story; return whether a backend knows the upload, and all of them answered.
 
     Args:
         all_parts: list stored parts too, of which there may be 10,000.
@@ -34,7 +34,7 @@ async def show_upload(
     report.result(
         "advice", {"text": advice.text, "runbook": advice.runbook}, f"\u2192 {advice.text}{see}"
     )
-    return upload is not None or story.node is not None
+    return (upload is not None or story.node is not None) and not story.failures
 
 
 def _show_record(report: Report, upload: InspectedUpload) -> None:
