@@ -259,6 +259,29 @@ async def test_backend_that_does_not_answer_hides_no_other_one(
     assert "these did not answer: objects" in advice(lines)
 
 
+async def test_ledger_that_fails_on_the_way_hides_no_other_backend(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = await world.upload(CHUNKS)
+    real = world.deps.ledger
+
+    class FailsAfterAPart:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def inspect_parts(self, upload_id: str, after: int, _: int) -> object:
+            if after:
+                raise Unavailable("LEDGER_UNAVAILABLE", "The ledger is away.")
+            return await real.inspect_parts(upload_id, after, 1)
+
+    backends = replace(admin_backends(world), ledger=FailsAfterAPart())  # type: ignore[arg-type]
+    assert not await show_upload(backends, as_json(), upload.id, all_parts=True)
+    lines = printed(capsys)
+    assert [part["number"] for part in of_kind(lines, "part")] == [1]
+    assert of_kind(lines, "unanswered")[0]["backend"] == "ledger"
+    assert of_kind(lines, "object")
+
+
 async def test_without_a_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with small_world(tmp_path, with_catalogue=False) as world:
         upload = await world.upload(CHUNKS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -87,15 +87,6 @@ class Story:
     """By the backend that did not answer: why."""
 
 
-async def parts_of(backends: AdminBackends, upload_id: str) -> AsyncIterator[InspectedPart]:
-    """Yield the parts of an upload, a page at a time."""
-    after = 0
-    while page := await backends.ledger.inspect_parts(upload_id, after, _PAGE):
-        for part in page:
-            yield part
-        after = page[-1].number
-
-
 async def tell(backends: AdminBackends, upload_id: str) -> Story:
     """Return the story. A backend that does not answer is named in it and hides no other one."""
     story = Story(upload_id, backends.ledger.nonce, backends.catalogue is not None)
@@ -121,8 +112,11 @@ async def _ledger(backends: AdminBackends, story: Story) -> None:
         story.upload = await backends.ledger.inspect(story.upload_id)
     except NotFound:
         return
-    async for part in parts_of(backends, story.upload_id):
-        story.parts.add(part, story.upload.now)
+    after = 0
+    while page := await backends.ledger.inspect_parts(story.upload_id, after, _PAGE):
+        for part in page:
+            story.parts.add(part, story.upload.now)
+        after = page[-1].number
     events = await backends.ledger.upload_events(story.upload_id)
     story.ledger_events = events[:MAX_EVENTS]
 
