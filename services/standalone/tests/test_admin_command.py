@@ -97,6 +97,12 @@ def test_directory_of_a_server_from_first_upload_to_last_sweep(
     assert (code, out) == (78, "")
     assert "start and stop the server once" in err
     lines_of(run("upload", upload_id, "--json"))
+    # A directory that lacks its catalogue, for example by a wrong copy, gets none.
+    (data / "catalogue.sqlite").rename(tmp_path / "catalogue.sqlite")
+    code, out, err = run("upload", upload_id)
+    assert (code, out) == (78, "")
+    assert "has no catalogue" in err
+    assert not (data / "catalogue.sqlite").exists()
 
 
 def test_directory_without_data_is_left_alone(tmp_path: Path, run: Run) -> None:

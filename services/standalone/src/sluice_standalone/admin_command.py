@@ -91,7 +91,7 @@ async def open_any_backends(
             None,
             None,
             await enter(open_stored_objects(settings, metrics, beside_owner=True)),
-            await enter(open_present_catalogue(settings)),
+            await enter(open_present_catalogue(settings, writes=False)),
             settings.bucket,
         )
 

@@ -180,9 +180,7 @@ class ObjectFolders:
     def manifest(self, ref: ObjectRef) -> Manifest | None:
         return _read_manifest(self._place(ref).folder)
 
-    def list_manifests(
-        self, bucket: str, prefix: str, limit: int, after: str
-    ) -> ManifestPage:
+    def list_manifests(self, bucket: str, prefix: str, limit: int, after: str) -> ManifestPage:
         """Return objects whose keys have the prefix, in the order of their folders.
 
         At most `limit` folders are read, and at most one shard is listed at a time. `after` is the
