@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice_core.errors import Unavailable
+from sluice_core.errors import PermissionDenied, Unavailable
 from sluice_core.uploads.model import ChunkRef
 from sluice_repository.admin.report import Report
 from sluice_repository.admin.upload import show_upload
@@ -230,6 +230,7 @@ async def test_unknown_upload(
         assert "does not know this id" in text
     else:
         assert f"ids begin with {nonce}-" in text
+        assert "mistyped" in text
         assert "redis-emptied.md" in text
 
 
@@ -257,6 +258,28 @@ async def test_backend_that_does_not_answer_hides_no_other_one(
     assert of_kind(lines, "unanswered")[0]["backend"] == "objects"
     assert of_kind(lines, "node")
     assert "these did not answer: objects" in advice(lines)
+
+
+async def test_refusal_of_a_backend_is_not_called_silence(world: World, look: Look) -> None:
+    upload = await world.upload(CHUNKS)
+    world.objects.before["head"] = [PermissionDenied("STORE_DENIED", "The store refuses.")]
+    lines = await look(upload.id)
+    assert "these could not be read: objects" in advice(lines)
+    assert not runbook(lines), "the target is not down"
+
+
+async def test_advice_fits_the_backends(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    waits = await world.upload(CHUNKS)
+    backends = replace(admin_backends(world), chunks=None, queue=None)
+    await show_upload(backends, as_json(), waits.id, all_parts=False)
+    text = advice(printed(capsys))
+    assert "`admin sweep` repeats the hints at them, unless its server runs" in text
+    await world.work()
+    await relay_all(world)
+    await world.deps.objects.delete(waits.new.object)
+    backends = replace(admin_backends(world), keeps_objects=False)
+    await show_upload(backends, as_json(), waits.id, all_parts=False)
+    assert advice(printed(capsys)) == "It is completed and published: it waits for nothing."
 
 
 async def test_ledger_that_fails_on_the_way_hides_no_other_backend(

@@ -38,6 +38,8 @@ class AdminBackends:
     catalogue: Catalogue | None
     bucket: str
     """Of drives that name none."""
+    keeps_objects: bool = True
+    """False for a store that measures, and discards what it is given."""
 
 
 OpenBackends = Callable[
@@ -71,6 +73,7 @@ async def open_service_backends(
             await enter(open_stored_objects(settings, metrics, beside_owner=not writes)),
             await enter(open_present_catalogue(settings, writes=writes)),
             settings.bucket,
+            keeps_objects=settings.objects is not Objects.DISCARD,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sluice_core.errors import DataLoss, NotFound, SluiceError
+from sluice_core.errors import DataLoss, NotFound, SluiceError, Unavailable
 from sluice_core.ports import LedgerEvent, QueueDepth
 from sluice_core.ports.inspection import (
     InspectedNode,
@@ -84,12 +84,23 @@ class Story:
     object: ObjectInfo | None = None
     multiparts: Sequence[str] = ()
     failures: dict[str, str] = field(default_factory=dict)
-    """By the backend that did not answer: why."""
+    """By the backend that did not answer or refused: why."""
+    away: set[str] = field(default_factory=set)
+    """Those of them that did not answer."""
+    keeps_objects: bool = True
+    has_sweeper: bool = False
+    """Its server has the queue to itself, and lets no other process sweep."""
 
 
 async def tell(backends: AdminBackends, upload_id: str) -> Story:
     """Return the story. A backend that does not answer is named in it and hides no other one."""
-    story = Story(upload_id, backends.ledger.nonce, backends.catalogue is not None)
+    story = Story(
+        upload_id,
+        backends.ledger.nonce,
+        backends.catalogue is not None,
+        keeps_objects=backends.keeps_objects,
+        has_sweeper=backends.queue is None,
+    )
     for name, look in (
         ("ledger", _ledger),
         ("chunks", _chunks),
@@ -102,7 +113,10 @@ async def tell(backends: AdminBackends, upload_id: str) -> Story:
                 await look(backends, story)
         except SluiceError as error:
             story.failures[name] = error.operator_message
+            if isinstance(error, Unavailable):
+                story.away.add(name)
         except TimeoutError:
+            story.away.add(name)
             story.failures[name] = f"no answer within {_CALL_SECONDS:.0f} s"
     return story
 
