@@ -131,6 +131,12 @@ def test_usage_errors(run: Run, arguments: tuple[str, ...]) -> None:
     assert "usage: sluice admin" in err
 
 
+def test_settings_are_shown_without_a_command(tmp_path: Path, run: Run) -> None:
+    code, out, _ = run("--show-settings")
+    assert code == 0
+    assert f"SLUICE_DATA_DIR={tmp_path / 'data'}" in out.splitlines()
+
+
 def test_sluice_hands_over_and_keeps_the_exit_code(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "sluice_client.cli", "admin", "upload", "an-id"],

@@ -48,7 +48,10 @@ def admin(args: Sequence[str]) -> int:
         "--data-dir", type=Path, metavar="DIR", help="directory of all data (SLUICE_DATA_DIR)"
     )
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, help="what to do:"
+        dest="command",
+        metavar="COMMAND",
+        required="--show-settings" not in args,
+        help="what to do:",
     )
     add_actions(commands)
     add_dlq_command(commands)
