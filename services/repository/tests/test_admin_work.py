@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
@@ -87,3 +88,18 @@ async def test_drain_ends_with_a_signal_and_names_withheld_events(
     assert not await drain(admin_backends(world), as_json(), stop, 600)
     (left,) = of_kind(printed(capsys), "left")
     assert left["withheld_outbox_events"] == len(rows)
+
+
+def test_reader_that_exits_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `… | head` does: no traceback, neither now nor when Python flushes at its exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed_pipe:
+        monkeypatch.setattr("sys.stdout", closed_pipe)
+        with pytest.raises(SystemExit) as ended:
+            as_json().result("node", {})
+        assert ended.value.code == 141
+        closed_pipe.flush()
+    assert not capfd.readouterr().err
