@@ -273,7 +273,7 @@ async def test_advice_fits_the_backends(world: World, capsys: pytest.CaptureFixt
     backends = replace(admin_backends(world), chunks=None, queue=None)
     await show_upload(backends, as_json(), waits.id, all_parts=False)
     text = advice(printed(capsys))
-    assert "`admin sweep` repeats the hints at them, unless its server runs" in text
+    assert "its running server repeats the hints at them" in text
     await world.work()
     await relay_all(world)
     await world.deps.objects.delete(waits.new.object)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 
 import pytest
 
+from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.settings import load_settings
 from sluice_core.errors import PermissionDenied
 from sluice_core.ports import WorkKind
 from sluice_repository.admin import drain as drain_module
 from sluice_repository.admin.drain import drain
 from sluice_repository.admin.sweep import sweep
+from sluice_repository.settings import repository_options
 from support.admin import admin_backends, as_json, of_kind, printed
 from support.roles import World, pieces
 
@@ -51,6 +54,18 @@ async def test_sweep_that_cannot_clean_an_item_says_so(
     (cleaned,) = [line for line in printed(capsys) if line["work"] == "cleaned"]
     assert (cleaned["done"], cleaned["failed_items"]) == (0, 1)
     assert await sweep(*arguments), "the item stayed due, and the store takes it now"
+
+
+async def test_sweep_with_a_full_queue_is_not_complete(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.upload(CHUNKS)
+    options = replace(repository_options(load_settings()), call_timeout_seconds=0.1)
+    monkeypatch.setattr("sluice_repository.admin.sweep.repository_options", lambda _: options)
+    backends = replace(admin_backends(world), queue=InProcessQueue(max_items=1))
+    assert not await sweep(load_settings(), world.deps.metrics, backends, as_json())
+    (hints,) = [line for line in printed(capsys) if line.get("work") == "requeued"]
+    assert (hints["done"], hints["completed"]) == (1, False)
 
 
 async def test_drain_waits_until_nothing_is_left(

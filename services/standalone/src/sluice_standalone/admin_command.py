@@ -121,6 +121,7 @@ async def _open_for_writes(
             opened.storage.objects,
             opened.storage.catalogue,
             settings.bucket,
+            queue_outlives=False,
         )
 
 

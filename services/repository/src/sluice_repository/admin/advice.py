@@ -51,9 +51,9 @@ def _incomplete(story: Story) -> Advice:
 
 
 def _sweep(story: Story, what: str) -> str:
-    """Return the advice to sweep now, which a server in a data directory lets no other one do."""
-    unless = ", unless its server runs, which sweeps itself" if story.has_sweeper else ""
-    return f"`admin sweep` {what}{unless}"
+    """Return the advice to repeat hints now. A server in a data directory has its queue to itself,
+    and does so alone."""
+    return f"{'its running server' if story.has_sweeper else '`admin sweep`'} {what}"
 
 
 def _unknown(story: Story) -> Advice:
@@ -95,7 +95,7 @@ def _completing(story: Story) -> Advice:
     if story.node is not None and story.node.state is NodeState.LIVE:
         return Advice(
             "Its node is committed, and its worker ended before the ledger knew: the next worker"
-            f" takes the completion over; {_sweep(story, 'hints at it now')}.",
+            f" takes the completion over; {_sweep(story, 'hints at it')}.",
             "completion-budget",
         )
     if story.parts.waiting:
@@ -178,7 +178,8 @@ def _ended(story: Story) -> Advice:
     if due is not None and due < upload.now - _OVERDUE_SECONDS:
         return Advice(
             f"It is {snapshot.status}{why}, and its clean-up is overdue since {moment(due)}: see"
-            f" that a sweeper runs; {_sweep(story, 'does it now')}.",
+            f" that a sweeper runs; {'without a server, ' if story.has_sweeper else ''}`admin sweep`"
+            " does it now.",
             "sweeper-behind",
         )
     return _events(story) or Advice(

@@ -38,6 +38,8 @@ class AdminBackends:
     catalogue: Catalogue | None
     bucket: str
     """Of drives that name none."""
+    queue_outlives: bool = True
+    """False for a queue in the memory of this process."""
     keeps_objects: bool = True
     """False for a store that measures, and discards what it is given."""
 

@@ -19,7 +19,8 @@ async def sweep(
 ) -> bool:
     """Do every kind of a sweeper's work once; return whether all of it succeeded.
 
-    Any number of sweepers may run beside it: every step is idempotent.
+    Any number of sweepers may run beside it: every step is idempotent. Hints at work are left out
+    for a queue that ends with this process: its server finds the work at its start.
     """
     if backends.chunks is None or backends.queue is None:
         raise ConfigurationError("the server has its queue and its chunks to itself: it sweeps")
@@ -36,7 +37,7 @@ async def sweep(
             options=repository_options(settings),
         )
     )
-    passes = await sweeper.sweep()
+    passes = await sweeper.sweep(hints=backends.queue_outlives)
     for swept in passes:
         report.result(
             "swept",
