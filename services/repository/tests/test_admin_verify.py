@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,33 @@ async def test_interrupted_run_continues_after_a_path(
     lines = printed(capsys)
     assert defects(lines) == {"d": "MISSING"}
     assert of_kind(lines, "verified")[0]["nodes"] == 2
+
+
+async def test_interruption_waits_for_no_whole_object(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await completed(world, "of-three-blocks")
+    stop, blocks = asyncio.Event(), 0
+    real = world.deps.objects
+
+    class Stops:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+            nonlocal blocks
+            async for block in real.read(ref, offset, length):
+                blocks += 1
+                stop.set()
+                yield block
+
+    backends = replace(admin_backends(world), objects=Stops())  # type: ignore[arg-type]
+    options = VerifyOptions(TENANT, DRIVE, reads_bytes=True)
+    assert not await DriveCheck(backends, as_json(), stop, options).run()
+    assert blocks == 1
+    lines = printed(capsys)
+    assert not defects(lines)
+    assert of_kind(lines, "interrupted")[0]["nodes"] == 0
 
 
 async def test_store_that_is_away_is_no_defect(

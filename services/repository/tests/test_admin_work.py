@@ -30,7 +30,13 @@ async def test_sweep_repeats_lost_hints_and_counts(
     assert await world.deps.queue.take(frozenset(WorkKind), "tests", 0) is None
     aborted = await world.begin(CHUNKS)
     await world.deps.ledger.abort(aborted.id)
-    arguments = (load_settings(), world.deps.metrics, admin_backends(world), as_json())
+    arguments = (
+        load_settings(),
+        world.deps.metrics,
+        admin_backends(world),
+        as_json(),
+        asyncio.Event(),
+    )
     # Two sweepers at once: every step is idempotent.
     assert all(await asyncio.gather(sweep(*arguments), sweep(*arguments)))
     lines = of_kind(printed(capsys), "swept")
@@ -49,11 +55,36 @@ async def test_sweep_that_cannot_clean_an_item_says_so(
     upload = await world.begin(CHUNKS)
     await world.deps.ledger.abort(upload.id)
     world.objects.before["delete"] = [PermissionDenied("STORE_DENIED", "The store refuses.")]
-    arguments = (load_settings(), world.deps.metrics, admin_backends(world), as_json())
+    arguments = (
+        load_settings(),
+        world.deps.metrics,
+        admin_backends(world),
+        as_json(),
+        asyncio.Event(),
+    )
     assert not await sweep(*arguments)
     (cleaned,) = [line for line in printed(capsys) if line["work"] == "cleaned"]
     assert (cleaned["done"], cleaned["failed_items"]) == (0, 1)
     assert await sweep(*arguments), "the item stayed due, and the store takes it now"
+
+
+async def test_interrupted_sweep_begins_nothing_more(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = await world.begin(CHUNKS)
+    await world.deps.ledger.abort(upload.id)
+    stop = asyncio.Event()
+
+    async def interrupt() -> None:
+        stop.set()
+
+    world.objects.on_call["delete"] = interrupt
+    assert not await sweep(
+        load_settings(), world.deps.metrics, admin_backends(world), as_json(), stop
+    )
+    completed = {line["work"]: line["completed"] for line in printed(capsys)}
+    assert completed["cleaned"], "what had begun is ended"
+    assert not completed["purged"]
 
 
 async def test_sweep_with_a_full_queue_is_not_complete(
@@ -63,7 +94,9 @@ async def test_sweep_with_a_full_queue_is_not_complete(
     options = replace(repository_options(load_settings()), call_timeout_seconds=0.1)
     monkeypatch.setattr("sluice_repository.admin.sweep.repository_options", lambda _: options)
     backends = replace(admin_backends(world), queue=InProcessQueue(max_items=1))
-    assert not await sweep(load_settings(), world.deps.metrics, backends, as_json())
+    assert not await sweep(
+        load_settings(), world.deps.metrics, backends, as_json(), asyncio.Event()
+    )
     (hints,) = [line for line in printed(capsys) if line.get("work") == "requeued"]
     assert (hints["done"], hints["completed"]) == (1, False)
 

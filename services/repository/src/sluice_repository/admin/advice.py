@@ -176,10 +176,10 @@ def _ended(story: Story) -> Advice:
     why = f" ({snapshot.failure_reason})" if snapshot.failure_reason else ""
     due = upload.next_cleanup_at
     if due is not None and due < upload.now - _OVERDUE_SECONDS:
+        unless = "without a server, " if story.has_sweeper else ""
         return Advice(
             f"It is {snapshot.status}{why}, and its clean-up is overdue since {moment(due)}: see"
-            f" that a sweeper runs; {'without a server, ' if story.has_sweeper else ''}`admin sweep`"
-            " does it now.",
+            f" that a sweeper runs; {unless}`admin sweep` does it now.",
             "sweeper-behind",
         )
     return _events(story) or Advice(

@@ -125,7 +125,7 @@ async def _run(
                     backends, report, arguments.upload_id, all_parts=arguments.parts
                 )
             case "sweep":
-                return await sweep(settings, metrics, backends, report)
+                return await sweep(settings, metrics, backends, report, stop)
             case "verify":
                 options = VerifyOptions(
                     arguments.tenant, arguments.drive, arguments.checksum, arguments.after

@@ -49,7 +49,7 @@ class Swept:
     kind: str
     done: int
     completed: bool
-    """False when an error or a full queue ended it early; it is logged."""
+    """False when an error or a full queue ended it early, which is logged, or it did not begin."""
     failed_items: int
     """Items that could not be cleaned and are still due."""
 
@@ -94,10 +94,13 @@ class Sweeper:
                 group.create_task(repeat(kinds))
             group.create_task(repeat(self._retention(), audit_retention.FULL_PASS))
 
-    async def sweep(self, *, hints: bool = True) -> Sequence[Swept]:
+    async def sweep(
+        self, *, hints: bool = True, stop: asyncio.Event | None = None
+    ) -> Sequence[Swept]:
         """Do every kind once and return what was done.
 
         Args:
+            stop: begin no further kind once it is set.
             hints: also put hints at work into the queue, which are lost if it ends with the caller.
         """
         kinds = {
@@ -108,15 +111,18 @@ class Sweeper:
         }
         if not hints:
             del kinds[_HINTS]
-        return await self._sweep(kinds)
+        return await self._sweep(kinds, stop)
 
-    async def _sweep(self, kinds: Kinds) -> Sequence[Swept]:
+    async def _sweep(self, kinds: Kinds, stop: asyncio.Event | None = None) -> Sequence[Swept]:
         """Do one pass and return what it did.
 
         A kind that fails is logged and counted; the other kinds still run.
         """
         swept: list[Swept] = []
         for kind, sweep_kind in kinds.items():
+            if stop is not None and stop.is_set():
+                swept.append(Swept(kind, 0, completed=False, failed_items=0))
+                continue
             done, failed_before = 0, self._failed_items[kind]
             self._unfinished.discard(kind)
             with guarded(self._deps.metrics, "sweeper", kind=kind) as guard:
