@@ -133,6 +133,17 @@ def test_usage_errors(run: Run, arguments: tuple[str, ...]) -> None:
     assert "usage: sluice admin" in err
 
 
+def test_directory_of_another_release_is_refused(tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "ledger.sqlite").touch()
+    (data / "version").write_text("999")
+    for arguments in (("upload", "an-id"), ("sweep",)):
+        code, out, err = run(*arguments)
+        assert (code, out) == (78, "")
+        assert "written by another release (layout 999)" in err
+
+
 def test_settings_are_shown_without_a_command(tmp_path: Path, run: Run) -> None:
     code, out, _ = run("--show-settings")
     assert code == 0
