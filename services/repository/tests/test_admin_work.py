@@ -12,6 +12,7 @@ from sluice_backends.memory.queue import InProcessQueue
 from sluice_common.settings import load_settings
 from sluice_core.errors import PermissionDenied
 from sluice_core.ports import WorkKind
+from sluice_core.ports.inspection import WorkLeft
 from sluice_repository.admin import drain as drain_module
 from sluice_repository.admin.drain import drain
 from sluice_repository.admin.sweep import sweep
@@ -122,6 +123,27 @@ async def test_drain_waits_until_nothing_is_left(
     lines = printed(capsys)
     assert of_kind(lines, "drained") == [{"kind": "drained", "open_uploads": 1}]
     assert of_kind(lines, "left")[-1]["outbox_events"] == 0
+
+
+async def test_drain_takes_two_looks_at_nothing(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster of Redis counts an upload after it has changed it: here, at the second look."""
+    monkeypatch.setattr(drain_module, "POLL_SECONDS", 0.01)
+    looks = [WorkLeft(0, 0, 0), WorkLeft(1, 0, 0), WorkLeft(0, 0, 0), WorkLeft(0, 0, 0)]
+    real = world.deps.ledger
+
+    class Behind:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def work_left(self) -> WorkLeft:
+            return looks.pop(0)
+
+    backends = replace(admin_backends(world), ledger=Behind())  # type: ignore[arg-type]
+    assert await drain(backends, as_json(), asyncio.Event(), 60)
+    assert not looks
+    assert [line["completing"] for line in of_kind(printed(capsys), "left")] == [0, 1, 0]
 
 
 async def test_drain_ends_with_a_signal_and_names_withheld_events(

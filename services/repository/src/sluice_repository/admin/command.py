@@ -86,7 +86,7 @@ def add_actions(actions: Actions) -> None:
         type=_seconds,
         default=600.0,
         metavar="SECONDS",
-        help="longest wait (default: 600); 0 looks once",
+        help="longest wait (default: 600); 0 does not wait for work to end",
     )
 
 
