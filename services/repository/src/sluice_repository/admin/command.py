@@ -44,7 +44,7 @@ def add_actions(actions: Actions) -> None:
         "show all that is known of an upload, and what it waits for",
         "Show the ledger's record of an upload, its parts with their leases, its chunks, object,"
         " node and events, and what it waits for. Exits with 1 when nothing knows the upload, or"
-        " a backend did not answer.",
+        " a backend did not answer. Redis and the catalogue have to be usable at the start.",
     )
     upload.add_argument("upload_id", metavar="UPLOAD_ID", help="id of the upload")
     upload.add_argument("--parts", action="store_true", help="list stored parts too")

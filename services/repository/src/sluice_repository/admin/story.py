@@ -93,7 +93,8 @@ class Story:
 
 
 async def tell(backends: AdminBackends, upload_id: str) -> Story:
-    """Return the story. A backend that does not answer is named in it and hides no other one."""
+    """Return the story. A backend that fails now is named in it and hides no other one; those that
+    cannot be opened have ended the command before."""
     story = Story(
         upload_id,
         backends.ledger.nonce,
