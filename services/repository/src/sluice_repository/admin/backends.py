@@ -111,6 +111,7 @@ async def open_present_catalogue(
 
     Raise `ConfigurationError` for a missing file: neither it nor its directory is made.
     """
+    database: CatalogueDatabase | None
     if settings.catalogue is CatalogueKind.SQLITE:
         database = _present_file(DataDir(settings.data_dir), writes=writes)
     else:
