@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sluice_core.errors import Unavailable
+from sluice_core.errors import PermissionDenied, Unavailable
+from sluice_core.uploads.model import ChunkRef
 from sluice_repository.admin.report import Report
 from sluice_repository.admin.upload import show_upload
 from support.admin import Line, admin_backends, as_json, of_kind, printed
@@ -125,6 +126,26 @@ async def test_lost_chunk_is_named(world: World, look: Look) -> None:
     assert "lost or damaged: 0, 1, 2, 3, 4" in advice(lines)
 
 
+async def test_chunk_that_was_stored_meanwhile_is_not_lost(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = await world.upload(CHUNKS)
+    real = world.deps.chunks
+
+    class WorkerIsFaster:
+        async def read(self, upload_id: str, chunk: ChunkRef) -> AsyncIterator[bytes]:
+            await world.work()
+            async for block in real.read(upload_id, chunk):
+                yield block
+
+    backends = replace(admin_backends(world), chunks=WorkerIsFaster())  # type: ignore[arg-type]
+    assert await show_upload(backends, as_json(), upload.id, all_parts=False)
+    lines = printed(capsys)
+    assert of_kind(lines, "staged")[0]["chunks_read"], "one was read after it had been dropped"
+    assert of_kind(lines, "staged")[0]["lost"] == ""
+    assert "lost" not in advice(lines)
+
+
 async def test_events_are_shown_where_they_wait(world: World, look: Look) -> None:
     upload = await world.upload(CHUNKS)
     lines = await look(upload.id)
@@ -209,6 +230,7 @@ async def test_unknown_upload(
         assert "does not know this id" in text
     else:
         assert f"ids begin with {nonce}-" in text
+        assert "mistyped" in text
         assert "redis-emptied.md" in text
 
 
@@ -223,15 +245,64 @@ async def test_names_and_secrets_cannot_write_to_the_terminal(
         assert text.replace("\n", "").isprintable()
 
 
-async def test_backend_that_does_not_answer_hides_no_other_one(world: World, look: Look) -> None:
+async def test_backend_that_does_not_answer_hides_no_other_one(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     upload = await world.upload(CHUNKS)
     await world.work()
     away = Unavailable("STORE_UNAVAILABLE", "The store is away.")
     world.objects.before["head"] = [away]
-    lines = await look(upload.id)
+    capsys.readouterr()
+    assert not await show_upload(admin_backends(world), as_json(), upload.id, all_parts=False)
+    lines = printed(capsys)
     assert of_kind(lines, "unanswered")[0]["backend"] == "objects"
     assert of_kind(lines, "node")
     assert "these did not answer: objects" in advice(lines)
+
+
+async def test_refusal_of_a_backend_is_not_called_silence(world: World, look: Look) -> None:
+    upload = await world.upload(CHUNKS)
+    world.objects.before["head"] = [PermissionDenied("STORE_DENIED", "The store refuses.")]
+    lines = await look(upload.id)
+    assert "these could not be read: objects" in advice(lines)
+    assert not runbook(lines), "the target is not down"
+
+
+async def test_advice_fits_the_backends(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    waits = await world.upload(CHUNKS)
+    backends = replace(admin_backends(world), chunks=None, queue=None)
+    await show_upload(backends, as_json(), waits.id, all_parts=False)
+    text = advice(printed(capsys))
+    assert "its running server repeats the hints at them" in text
+    await world.work()
+    await relay_all(world)
+    await world.deps.objects.delete(waits.new.object)
+    backends = replace(admin_backends(world), keeps_objects=False)
+    await show_upload(backends, as_json(), waits.id, all_parts=False)
+    assert advice(printed(capsys)) == "It is completed and published: it waits for nothing."
+
+
+async def test_ledger_that_fails_on_the_way_hides_no_other_backend(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = await world.upload(CHUNKS)
+    real = world.deps.ledger
+
+    class FailsAfterAPart:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def inspect_parts(self, upload_id: str, after: int, _: int) -> object:
+            if after:
+                raise Unavailable("LEDGER_UNAVAILABLE", "The ledger is away.")
+            return await real.inspect_parts(upload_id, after, 1)
+
+    backends = replace(admin_backends(world), ledger=FailsAfterAPart())  # type: ignore[arg-type]
+    assert not await show_upload(backends, as_json(), upload.id, all_parts=True)
+    lines = printed(capsys)
+    assert [part["number"] for part in of_kind(lines, "part")] == [1]
+    assert of_kind(lines, "unanswered")[0]["backend"] == "ledger"
+    assert of_kind(lines, "object")
 
 
 async def test_without_a_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sluice_backends.files.store import FileObjectStore
 from sluice_core.errors import NotFound, Unavailable
 from sluice_core.objects.body import BytesBody
-from sluice_core.ports.catalogue import ObjectIntent
+from sluice_core.ports.catalogue import DrivePolicy, ObjectIntent
 from sluice_core.ports.object_store import ObjectAttributes
 from sluice_core.uploads.model import ObjectRef
 from sluice_repository.admin import verify
@@ -45,14 +48,18 @@ def defects(lines: list[Line]) -> dict[str, str]:
     return {line["path"] or line["key"]: line["defect"] for line in of_kind(lines, "defect")}
 
 
-def damage(world: World, root: Path, upload: Upload) -> None:
-    """Change one byte of the object on the disk, whose size and recorded checksum stay."""
-    folders = [
+def folder_of(root: Path, upload: Upload) -> Path:
+    (folder,) = (
         path.parent
         for path in (root / "objects").rglob("manifest.json")
         if upload.new.node_id in path.read_text()
-    ]
-    (folder,) = folders
+    )
+    return folder
+
+
+def damage(root: Path, upload: Upload) -> None:
+    """Change one byte of the object on the disk, whose size and recorded checksum stay."""
+    folder = folder_of(root, upload)
     part = next(
         path
         for path in sorted(folder.rglob("*"))
@@ -78,7 +85,7 @@ async def test_every_defect_is_found_once(
     (summary,) = of_kind(printed(capsys), "verified")
     assert (summary["nodes"], summary["bytes"], summary["bytes_read"]) == (4, 9_200, True)
 
-    damage(world, tmp_path, uploads["damaged"])
+    damage(tmp_path, uploads["damaged"])
     await world.objects.delete(uploads["missing"].new.object)
     await put(world, uploads["shorter"].new.object.key)
     orphan = await put(world, f"{TENANT}/{DRIVE}/orphan")
@@ -102,6 +109,43 @@ async def test_object_with_another_recorded_checksum(
     await put(world, upload.new.object.key, bytes(2_300))
     assert not await run(world)
     assert defects(printed(capsys)) == {"other": "WRONG_CHECKSUM"}
+
+
+async def test_damaged_description_hides_no_other_defect(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store cannot say of which drive the object is, so a run over another one names it too."""
+    first, second, _ = await completed(world, "first", "second", "third")
+    folder = folder_of(tmp_path, first)
+    (folder / "manifest.json").write_text("{")
+    await world.objects.delete(second.new.object)
+    orphan = await put(world, f"{TENANT}/{DRIVE}/orphan")
+    place = str(folder.relative_to(tmp_path / "objects" / BUCKET))
+    assert not await run(world)
+    lines = printed(capsys)
+    assert defects(lines) == {
+        "first": "DAMAGED",
+        "second": "MISSING",
+        orphan.key: "ORPHAN",
+        place: "UNREADABLE",
+    }
+    assert of_kind(lines, "verified")[0]["nodes"] == 3
+
+
+async def test_missing_bucket(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some stores make the bucket of a drive with its first object."""
+    await world.catalogue.create_drive(TENANT, "empty", "of-its-own", "", DrivePolicy())
+    options = VerifyOptions(TENANT, "empty")
+    check = DriveCheck(admin_backends(world), as_json(), asyncio.Event(), options)
+    assert await check.run()
+    await completed(world, "a")
+    async with FileObjectStore(tmp_path / "lost", fsync=False) as lost:
+        backends = replace(admin_backends(world), objects=lost)
+        options = VerifyOptions(TENANT, DRIVE)
+        assert not await DriveCheck(backends, as_json(), asyncio.Event(), options).run()
+    assert defects(printed(capsys)) == {"a": "MISSING"}
 
 
 async def test_objects_in_use_are_no_orphans(
@@ -165,6 +209,33 @@ async def test_interrupted_run_continues_after_a_path(
     lines = printed(capsys)
     assert defects(lines) == {"d": "MISSING"}
     assert of_kind(lines, "verified")[0]["nodes"] == 2
+
+
+async def test_interruption_waits_for_no_whole_object(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await completed(world, "of-three-blocks")
+    stop, blocks = asyncio.Event(), 0
+    real = world.deps.objects
+
+    class Stops:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        async def read(self, ref: ObjectRef, offset: int, length: int) -> AsyncIterator[bytes]:
+            nonlocal blocks
+            async for block in real.read(ref, offset, length):
+                blocks += 1
+                stop.set()
+                yield block
+
+    backends = replace(admin_backends(world), objects=Stops())  # type: ignore[arg-type]
+    options = VerifyOptions(TENANT, DRIVE, reads_bytes=True)
+    assert not await DriveCheck(backends, as_json(), stop, options).run()
+    assert blocks == 1
+    lines = printed(capsys)
+    assert not defects(lines)
+    assert of_kind(lines, "interrupted")[0]["nodes"] == 0
 
 
 async def test_store_that_is_away_is_no_defect(

@@ -43,7 +43,9 @@ def lines_of(result: tuple[int, str, str], code: int = 0) -> list[Line]:
     return json_lines(result[1])
 
 
-def test_directory_of_a_server_from_first_upload_to_last_sweep(tmp_path: Path, run: Run) -> None:
+def test_directory_of_a_server_from_first_upload_to_last_sweep(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     with standalone(data) as server:
         sluice = Sluice(server.address, tmp_path / "state")
@@ -74,8 +76,35 @@ def test_directory_of_a_server_from_first_upload_to_last_sweep(tmp_path: Path, r
     lines = lines_of(run("verify", "drive", "--json"), 1)
     assert [line["defect"] for line in of_kind(lines, "defect")] == ["MISSING"]
     swept = of_kind(lines_of(run("sweep", "--json")), "swept")
-    assert {"requeued", "expired", "cleaned", "deletions"} <= {line["work"] for line in swept}
+    works = {line["work"] for line in swept}
+    assert {"expired", "cleaned", "deletions"} <= works
+    assert "requeued" not in works, "the queue ends with the command"
     assert run("dlq", "list") == (0, "", "")
+
+    # A shell with other settings than the server's.
+    monkeypatch.setenv("SLUICE_AUDIT__RETENTION_DAYS", "1")
+    for arguments in (("sweep",), ("verify", "drive"), ("upload", upload_id)):
+        code, out, err = run(*arguments)
+        assert (code, out) == (78, "")
+        assert "SLUICE_AUDIT__RETENTION_DAYS is 1 here and 365 there" in err
+    monkeypatch.delenv("SLUICE_AUDIT__RETENTION_DAYS")
+    monkeypatch.setenv("SLUICE_OBJECTS", "s3")
+    code, _, err = run("sweep")
+    assert code == 78
+    assert "SLUICE_OBJECTS is s3 here and files there" in err
+    monkeypatch.delenv("SLUICE_OBJECTS")
+    # A directory of an earlier release has no record: nothing tells a sweep what is old.
+    (data / "settings.json").unlink()
+    code, out, err = run("sweep")
+    assert (code, out) == (78, "")
+    assert "start and stop the server once" in err
+    lines_of(run("upload", upload_id, "--json"))
+    # A directory that lacks its catalogue, for example by a wrong copy, gets none.
+    (data / "catalogue.sqlite").rename(tmp_path / "catalogue.sqlite")
+    code, out, err = run("upload", upload_id)
+    assert (code, out) == (78, "")
+    assert "has no catalogue" in err
+    assert not (data / "catalogue.sqlite").exists()
 
 
 def test_directory_without_data_is_left_alone(tmp_path: Path, run: Run) -> None:
@@ -102,6 +131,23 @@ def test_usage_errors(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert "usage: sluice admin" in err
+
+
+def test_directory_of_another_release_is_refused(tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "ledger.sqlite").touch()
+    (data / "version").write_text("999")
+    for arguments in (("upload", "an-id"), ("sweep",)):
+        code, out, err = run(*arguments)
+        assert (code, out) == (78, "")
+        assert "written by another release (layout 999)" in err
+
+
+def test_settings_are_shown_without_a_command(tmp_path: Path, run: Run) -> None:
+    code, out, _ = run("--show-settings")
+    assert code == 0
+    assert f"SLUICE_DATA_DIR={tmp_path / 'data'}" in out.splitlines()
 
 
 def test_sluice_hands_over_and_keeps_the_exit_code(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,3 +118,35 @@ async def test_a_file_is_read_beside_its_owner(tmp_path: Path) -> None:
     # Nor does it need an owner. The claim of the killed one is shown as it was left.
     async with open_sqlite_ledger_reader(tmp_path / "ledger.db", ROOMY, clock=clock) as reader:
         assert (await reader.inspect(upload_id)).snapshot.status == "ABORTED"
+
+
+async def test_a_cancelled_read_of_a_file_ends_before_the_next_one(tmp_path: Path) -> None:
+    """Its thread cannot be cancelled, and the connection is for one at a time."""
+    clock = FakeClock()
+    async with sqlite(tmp_path, ROOMY, clock) as ledger:
+        upload_id = await Driver(ledger, clock).create()
+    runs, interrupted = threading.Event(), threading.Event()
+    async with open_sqlite_ledger_reader(tmp_path / "ledger.db", ROOMY, clock=clock) as reader:
+        connection = reader._connection
+
+        class Interruptible:
+            def __getattr__(self, name: str) -> object:
+                return getattr(connection, name)
+
+            def interrupt(self) -> None:
+                interrupted.set()
+
+        def read(_: object) -> None:
+            runs.set()
+            interrupted.wait()
+
+        reader._connection = Interruptible()  # type: ignore[assignment]
+        reading = asyncio.create_task(reader._run(read))
+        await asyncio.to_thread(runs.wait)
+        reading.cancel()
+        try:
+            assert (await reader.inspect(upload_id)).snapshot.upload_id == upload_id
+        finally:
+            interrupted.set()
+        with pytest.raises(asyncio.CancelledError):
+            await reading

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import insert, text
@@ -19,6 +20,7 @@ from sluice_backends.sql.migrate import migrate
 from sluice_backends.sql.rows import dump_map, load_map
 from sluice_backends.sql.schema import leases
 from sluice_core.errors import DataLoss, FailedPrecondition, Internal, Unavailable
+from support.catalogue_files import catalogue_file, empty_catalogue
 
 LEASE = {"name": "n", "holder": "h", "expires_at": 1.0}
 
@@ -115,6 +117,23 @@ async def test_read_only_file_is_named(path: Path) -> None:
     with pytest.raises(Unavailable, match=r"CATALOGUE_ACCESS_DENIED: .*catalogue\.db cannot be"):
         # File permissions do not restrict root; SQLite's read-only mode does.
         await migrate(f"sqlite:///file:{path}?mode=ro&uri=true")
+
+
+async def test_file_that_is_opened_for_reads_is_not_written(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder? 100%"
+    folder.mkdir()
+    reads_only = f"sqlite:///file:{quote(str(catalogue_file(folder)))}?mode=ro&uri=true"
+    with pytest.raises(Unavailable):
+        async with open_catalogue(reads_only):
+            pass
+    assert not list(folder.iterdir())
+    await empty_catalogue(folder)
+    async with open_catalogue(reads_only) as catalogue:
+        assert (await catalogue.count_outbox()).rows == 0
+    async with open_database(reads_only) as database:
+        with pytest.raises(Unavailable):
+            async with database.write() as connection:
+                await connection.execute(insert(leases).values(**LEASE))
 
 
 async def test_constraint_violation_is_a_defect(database: Database) -> None:

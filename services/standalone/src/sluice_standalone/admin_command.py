@@ -15,7 +15,7 @@ from pathlib import Path  # noqa: E402
 from sluice_backends.embedded.ledger.reader import open_sqlite_ledger_reader  # noqa: E402
 from sluice_common.backends.opening import as_configuration_error  # noqa: E402
 from sluice_common.process.command import run_command, service_parser  # noqa: E402
-from sluice_common.process.data_dir import DataDir  # noqa: E402
+from sluice_common.process.data_dir import DataDir, as_data_dir_error  # noqa: E402
 from sluice_common.settings import SluiceSettings  # noqa: E402
 from sluice_core.configuration import ConfigurationError  # noqa: E402
 from sluice_processor.sources.dlq_command import SUBCOMMAND as DLQ  # noqa: E402
@@ -29,7 +29,8 @@ from sluice_repository.admin.backends import (  # noqa: E402
 from sluice_repository.admin.command import add_actions, admin_main  # noqa: E402
 from sluice_repository.metrics import RepositoryMetrics  # noqa: E402
 from sluice_standalone.backends import open_backends  # noqa: E402
-from sluice_standalone.data_dir import DataDirInUse, open_data_dir  # noqa: E402
+from sluice_standalone.data_dir import DataDirInUse, check_layout, open_data_dir  # noqa: E402
+from sluice_standalone.recorded_settings import check_settings  # noqa: E402
 
 
 def admin(args: Sequence[str]) -> int:
@@ -47,7 +48,10 @@ def admin(args: Sequence[str]) -> int:
         "--data-dir", type=Path, metavar="DIR", help="directory of all data (SLUICE_DATA_DIR)"
     )
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, help="what to do:"
+        dest="command",
+        metavar="COMMAND",
+        required="--show-settings" not in args,
+        help="what to do:",
     )
     add_actions(commands)
     add_dlq_command(commands)
@@ -63,7 +67,9 @@ async def open_any_backends(
     A command that only looks reads the directory beside its server. One that writes needs it for
     itself, because the server keeps parts of it in memory.
 
-    Raise `ConfigurationError` for a directory without data or, for writes, with a running server.
+    Raise `ConfigurationError` for a directory without data, for one of another layout or whose
+    server ran with other settings and, for writes, for one with a running server or without a
+    record of its settings.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -79,6 +85,9 @@ async def open_any_backends(
         if writes:
             yield await enter(_open_for_writes(settings, metrics))
             return
+        with as_data_dir_error(data_dir.root):
+            check_layout(data_dir)
+        check_settings(data_dir, settings, required=False)
         with as_configuration_error(f"SLUICE_DATA_DIR: {data_dir.root}"):
             ledger = await enter(
                 open_sqlite_ledger_reader(data_dir.ledger, settings.to_ledger_options())
@@ -88,7 +97,7 @@ async def open_any_backends(
             None,
             None,
             await enter(open_stored_objects(settings, metrics, beside_owner=True)),
-            await enter(open_present_catalogue(settings)),
+            await enter(open_present_catalogue(settings, writes=False)),
             settings.bucket,
         )
 
@@ -106,6 +115,7 @@ async def _open_for_writes(
                 f" {settings.sweeper.interval_seconds:g} s (SLUICE_SWEEPER__INTERVAL_SECONDS); stop"
                 " it to sweep from here"
             ) from None
+        check_settings(data_dir, settings, required=True)
         opened = await stack.enter_async_context(open_backends(settings, metrics, data_dir))
         yield AdminBackends(
             opened.coordination.ledger,
@@ -114,6 +124,7 @@ async def _open_for_writes(
             opened.storage.objects,
             opened.storage.catalogue,
             settings.bucket,
+            queue_outlives=False,
         )
 
 

@@ -46,6 +46,7 @@ from sluice_standalone.gateway import (
 )
 from sluice_standalone.metrics import StandaloneMetrics
 from sluice_standalone.own_keys import with_own_keys
+from sluice_standalone.recorded_settings import record_settings
 
 INTAKE: Final = "SLUICE_INTAKE_ADDRESS"
 REPOSITORY: Final = "SLUICE_REPOSITORY_ADDRESS"
@@ -86,6 +87,8 @@ async def serve(settings: SluiceSettings, stop: asyncio.Event, *, own_keys: bool
                 backends = await stack.enter_async_context(
                     open_backends(settings, metrics.repository, data_dir, urls)
                 )
+                # After the backends have been opened: a server that cannot start has used nothing.
+                record_settings(data_dir, settings)
                 await _serve(
                     settings, data_dir, backends, objects, metrics, instance, tracing, stop
                 )

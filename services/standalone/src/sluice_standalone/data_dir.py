@@ -42,7 +42,10 @@ def open_data_dir(root: Path) -> Iterator[DataDir]:
                 " directory with --data-dir"
             ) from None
         with as_data_dir_error(root):
-            _check_version(root / "version")
+            check_layout(data_dir)
+            version = root / "version"
+            if not version.exists():
+                write_atomically(version, f"{LAYOUT_VERSION}\n")
             # A killed server leaves its announcement behind; its addresses are dead.
             data_dir.announcement.unlink(missing_ok=True)
         yield data_dir
@@ -61,9 +64,10 @@ def announce_addresses(data_dir: DataDir, addresses: Mapping[str, str]) -> Itera
         data_dir.announcement.unlink(missing_ok=True)
 
 
-def _check_version(path: Path) -> None:
+def check_layout(data_dir: DataDir) -> None:
+    """Raise `ConfigurationError` if another release laid the directory out. A new one has none."""
+    path = data_dir.root / "version"
     if not path.exists():
-        write_atomically(path, f"{LAYOUT_VERSION}\n")
         return
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if text != str(LAYOUT_VERSION):

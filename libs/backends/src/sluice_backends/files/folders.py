@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sluice_backends.disk import (
@@ -21,7 +21,7 @@ from sluice_backends.disk import (
     write_whole,
 )
 from sluice_backends.files.manifest import Manifest, attributes_from_json, attributes_to_json
-from sluice_core.errors import InvalidArgument
+from sluice_core.errors import DataLoss, InvalidArgument
 from sluice_core.objects.parts import (
     Part,
     bucket_not_found,
@@ -54,6 +54,16 @@ class _Place:
     tmp: Path
     folder: Path
     lock: threading.Lock
+
+
+@dataclass(slots=True)
+class ManifestPage:
+    """Page of a bucket. `next_after` is empty at the end."""
+
+    manifests: list[Manifest] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """Folders whose manifest is damaged."""
+    next_after: str = ""
 
 
 # Size: the layout of one tree, whose steps share its order of renames and syncs.
@@ -170,16 +180,14 @@ class ObjectFolders:
     def manifest(self, ref: ObjectRef) -> Manifest | None:
         return _read_manifest(self._place(ref).folder)
 
-    def list_manifests(
-        self, bucket: str, prefix: str, limit: int, after: str
-    ) -> tuple[Sequence[Manifest], str]:
+    def list_manifests(self, bucket: str, prefix: str, limit: int, after: str) -> ManifestPage:
         """Return objects whose keys have the prefix, in the order of their folders.
 
         At most `limit` folders are read, and at most one shard is listed at a time. `after` is the
-        folder at which the page before ended; the second result is empty at the end.
+        folder at which the page before ended.
         """
         root = self._enter(bucket)
-        found: list[Manifest] = []
+        found = ManifestPage()
         read, last = 0, after
         for shard in sorted(name for name in os.listdir(root) if _SHARD.fullmatch(name)):
             if shard < after[:2]:
@@ -189,13 +197,18 @@ class ObjectFolders:
                 if place <= after:
                     continue
                 if read == limit:
-                    return found, last
+                    found.next_after = last
+                    return found
                 read += 1
                 last = place
-                manifest = _read_manifest(root / shard / name)
+                try:
+                    manifest = _read_manifest(root / shard / name)
+                except DataLoss:
+                    found.unreadable.append(place)
+                    continue
                 if manifest is not None and manifest.ref.key.startswith(prefix):
-                    found.append(manifest)
-        return found, ""
+                    found.manifests.append(manifest)
+        return found
 
     def delete(self, ref: ObjectRef) -> None:
         """Remove the object; open multiparts under the same key stay."""

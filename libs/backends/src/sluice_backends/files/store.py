@@ -136,10 +136,9 @@ class FileObjectStore(DiskStore):
         return None if manifest is None else manifest.info
 
     async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
-        listed, next_after = await self._threads.run(
-            self._folders.list_manifests, bucket, prefix, limit, after
-        )
-        return ObjectPage(tuple(ListedObject(one.ref, one.size) for one in listed), next_after)
+        page = await self._threads.run(self._folders.list_manifests, bucket, prefix, limit, after)
+        listed = tuple(ListedObject(one.ref, one.size) for one in page.manifests)
+        return ObjectPage(listed, page.next_after, tuple(page.unreadable))
 
     async def delete(self, ref: ObjectRef) -> None:
         await self._threads.run(self._folders.delete, ref)

@@ -250,14 +250,14 @@ class S3ObjectStore:
     async def list_objects(self, bucket: str, prefix: str, limit: int, after: str) -> ObjectPage:
         parameters: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": limit}
         if after:
-            parameters["StartAfter"] = after
+            parameters["ContinuationToken"] = after
         page = await self._calls.run("list_objects_v2", **parameters)
         listed = tuple(
             ListedObject(ObjectRef(bucket, each["Key"]), int(each["Size"]))
             for each in page.get("Contents", ())
         )
-        more = page.get("IsTruncated") and listed
-        return ObjectPage(listed, listed[-1].ref.key if more else "")
+        # A store may answer with a page without objects before the last one.
+        return ObjectPage(listed, page.get("NextContinuationToken", ""))
 
     @guarded()
     async def delete(self, ref: ObjectRef) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import uvloop
 from sluice_backends.kafka.options import KafkaOptions
 from sluice_backends.kafka.receiving import Start
 from sluice_common.events.tail import TailRequest, tail_kafka, tail_log
+from sluice_common.process.lifecycle import output_closed
 from sluice_common.settings import PREFIX, LogLevel, SluiceSettings, load_settings
 from sluice_common.settings.secret_policy import secrets_of
 from sluice_common.telemetry.logging import configure_logging
@@ -31,7 +31,6 @@ from sluice_core.ports.event_publisher import NODES_TOPIC, UPLOADS_TOPIC
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_UNAVAILABLE: Final = 69
-EXIT_BROKEN_PIPE: Final = 141
 
 
 def events(args: Sequence[str]) -> int:
@@ -53,9 +52,7 @@ def events(args: Sequence[str]) -> int:
         text = f"{error.message.rstrip('.')} [{error.reason}]"
         return _failed(text, EXIT_UNAVAILABLE if unavailable else EXIT_FAILED)
     except BrokenPipeError:
-        # The reader of the pipe has exited; without this, Python reports an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return output_closed()
 
 
 async def _tail(parsed: argparse.Namespace) -> int:

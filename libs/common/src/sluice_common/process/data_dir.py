@@ -67,6 +67,11 @@ class DataDir:
         return self.root / "auth" / "gateway-keys.json"
 
     @property
+    def settings(self) -> Path:
+        """Settings with which the last server used the directory."""
+        return self.root / "settings.json"
+
+    @property
     def announcement(self) -> Path:
         """server.json: the addresses and the process id of the running server."""
         return self.root / "server.json"

@@ -19,6 +19,8 @@ from sluice_core.configuration import EXIT_CONFIGURATION, ConfigurationError
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
+EXIT_BROKEN_PIPE: Final = 141
+"""128 + SIGPIPE, as a shell reports it."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -47,6 +49,15 @@ def run_service(main: Main, *, quiet_interrupt: bool = False) -> int:
         _log.exception("service.failed")
         return EXIT_FAILED
     return EXIT_OK
+
+
+def output_closed() -> int:
+    """Return the exit code of a command whose reader has exited, as `head` does.
+
+    Without this, Python reports an error at exit, when it flushes what is left.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
 
 
 def configuration_failed(error: ConfigurationError) -> int:

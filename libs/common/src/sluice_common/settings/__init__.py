@@ -1,6 +1,6 @@
 """Settings of all services: environment variables SLUICE_…, with `__` for nested ones."""
 
-from sluice_common.settings.display import PREFIX, format_settings
+from sluice_common.settings.display import PREFIX, format_settings, setting_values
 from sluice_common.settings.groups import LogFormat, LogLevel
 from sluice_common.settings.model import (
     SluiceSettings,
@@ -20,4 +20,5 @@ __all__ = [
     "default_data_dir",
     "format_settings",
     "load_settings",
+    "setting_values",
 ]

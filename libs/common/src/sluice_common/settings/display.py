@@ -28,6 +28,11 @@ def format_settings(settings: BaseModel, environment: Mapping[str, str | None] =
     return "\n".join(files.get(name, f"{name}={value}") for name, value in _flat(PREFIX, settings))
 
 
+def setting_values(settings: BaseModel) -> dict[str, str]:
+    """Return the effective settings by name, as text, with masked secrets."""
+    return dict(_flat(PREFIX, settings))
+
+
 def _flat(prefix: str, model: BaseModel) -> Iterator[tuple[str, str]]:
     for name in type(model).model_fields:
         value = getattr(model, name)

@@ -85,6 +85,8 @@ class ObjectPage:
 
     objects: tuple[ListedObject, ...]
     next_after: str
+    unreadable: tuple[str, ...] = ()
+    """Places in the store of objects whose own description is damaged, and so their key unknown."""
 
 
 class ObjectStore(Protocol):

@@ -25,11 +25,7 @@ class Advice:
 def advise(story: Story) -> Advice:
     """Return what the upload waits for and what to do."""
     if story.failures:
-        missing = ", ".join(sorted(story.failures))
-        return Advice(
-            f"The story is incomplete, because these did not answer: {missing}; mend that first.",
-            "target-down",
-        )
+        return _incomplete(story)
     if story.upload is None:
         return _unknown(story)
     match story.upload.snapshot.status:
@@ -43,13 +39,31 @@ def advise(story: Story) -> Advice:
             return _ended(story)
 
 
+def _incomplete(story: Story) -> Advice:
+    away = ", ".join(sorted(story.away))
+    refused = ", ".join(sorted(story.failures.keys() - story.away))
+    why = [f"these did not answer: {away}"] if away else []
+    why += [f"these could not be read: {refused}"] if refused else []
+    return Advice(
+        f"The story is incomplete, because {' and '.join(why)}; mend that first.",
+        "target-down" if away else "",
+    )
+
+
+def _sweep(story: Story, what: str) -> str:
+    """Return the advice to repeat hints now. A server in a data directory has its queue to itself,
+    and does so alone."""
+    return f"{'its running server' if story.has_sweeper else '`admin sweep`'} {what}"
+
+
 def _unknown(story: Story) -> Advice:
     if story.node is not None:
         return _completed(story)
     if nonce_of(story.upload_id) not in (story.nonce, "direct"):
         return Advice(
-            f"Another ledger gave this id (its own ids begin with {story.nonce}-): the ledger was"
-            " emptied or replaced since, or the settings name another one; the client begins anew.",
+            f"This ledger did not give this id (its own ids begin with {story.nonce}-): it is"
+            " mistyped, or the ledger was emptied or replaced since, or the settings name another"
+            " one; in the last two cases the client begins anew.",
             "redis-emptied",
         )
     return Advice(
@@ -81,7 +95,7 @@ def _completing(story: Story) -> Advice:
     if story.node is not None and story.node.state is NodeState.LIVE:
         return Advice(
             "Its node is committed, and its worker ended before the ledger knew: the next worker"
-            " takes the completion over; `admin sweep` hints at it now.",
+            f" takes the completion over; {_sweep(story, 'hints at it')}.",
             "completion-budget",
         )
     if story.parts.waiting:
@@ -97,7 +111,8 @@ def _completing(story: Story) -> Advice:
         )
     return Advice(
         "Everything is stored, and it waits for a worker with the role completer: see that one"
-        " runs; `admin sweep` repeats the hint at it.",
+        " runs; "
+        f"{_sweep(story, 'repeats the hint at it')}.",
         "queue-old",
     )
 
@@ -115,7 +130,7 @@ def _for_workers(story: Story) -> Advice:
     since = "" if part.lease is None else f" since {part.lease.holder} stopped renewing its lease"
     return Advice(
         f"{story.parts.waiting} parts, part {part.number} first, wait for a worker with the role"
-        f" parts{since}: see that one runs; `admin sweep` repeats the hints at them.",
+        f" parts{since}: see that one runs; {_sweep(story, 'repeats the hints at them')}.",
         "queue-old",
     )
 
@@ -151,7 +166,7 @@ def _completed(story: Story) -> Advice:
 
 
 def _needs_object(story: Story) -> bool:
-    return story.node is None or story.node.state is NodeState.LIVE
+    return story.keeps_objects and (story.node is None or story.node.state is NodeState.LIVE)
 
 
 def _ended(story: Story) -> Advice:
@@ -161,9 +176,10 @@ def _ended(story: Story) -> Advice:
     why = f" ({snapshot.failure_reason})" if snapshot.failure_reason else ""
     due = upload.next_cleanup_at
     if due is not None and due < upload.now - _OVERDUE_SECONDS:
+        unless = "without a server, " if story.has_sweeper else ""
         return Advice(
             f"It is {snapshot.status}{why}, and its clean-up is overdue since {moment(due)}: see"
-            " that a sweeper runs; `admin sweep` does it now.",
+            f" that a sweeper runs; {unless}`admin sweep` does it now.",
             "sweeper-behind",
         )
     return _events(story) or Advice(

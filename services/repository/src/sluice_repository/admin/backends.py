@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from sluice_backends.discard.objects import DiscardObjectStore
 from sluice_backends.files.store import FileObjectStore
 from sluice_backends.sql.catalogue import open_catalogue
 from sluice_common.backends.coordination import open_redis_coordination
 from sluice_common.backends.opening import as_configuration_error
-from sluice_common.backends.storage import catalogue_database
+from sluice_common.backends.storage import CatalogueDatabase, catalogue_database
 from sluice_common.process.data_dir import DataDir
 from sluice_common.settings import SluiceSettings
-from sluice_core.combinations import Coordination, Objects, require_separable
+from sluice_core.combinations import CatalogueKind, Coordination, Objects, require_separable
 from sluice_core.configuration import ConfigurationError
 from sluice_core.ports import ChunkStore, UploadLedger, WorkQueue
 from sluice_core.ports.catalogue import Catalogue
@@ -37,6 +38,10 @@ class AdminBackends:
     catalogue: Catalogue | None
     bucket: str
     """Of drives that name none."""
+    queue_outlives: bool = True
+    """False for a queue in the memory of this process."""
+    keeps_objects: bool = True
+    """False for a store that measures, and discards what it is given."""
 
 
 OpenBackends = Callable[
@@ -68,8 +73,9 @@ async def open_service_backends(
             coordination.chunks,
             coordination.queue,
             await enter(open_stored_objects(settings, metrics, beside_owner=not writes)),
-            await enter(open_present_catalogue(settings)),
+            await enter(open_present_catalogue(settings, writes=writes)),
             settings.bucket,
+            keeps_objects=settings.objects is not Objects.DISCARD,
         )
 
 
@@ -98,9 +104,18 @@ async def open_stored_objects(
 
 
 @asynccontextmanager
-async def open_present_catalogue(settings: SluiceSettings) -> AsyncIterator[Catalogue | None]:
-    """Open the catalogue as it is: a command of an operator migrates nothing by the way."""
-    database = catalogue_database(settings)
+async def open_present_catalogue(
+    settings: SluiceSettings, *, writes: bool
+) -> AsyncIterator[Catalogue | None]:
+    """Open the catalogue as it is: a command of an operator migrates nothing by the way.
+
+    Raise `ConfigurationError` for a missing file: neither it nor its directory is made.
+    """
+    database: CatalogueDatabase | None
+    if settings.catalogue is CatalogueKind.SQLITE:
+        database = _present_file(DataDir(settings.data_dir), writes=writes)
+    else:
+        database = catalogue_database(settings)
     if database is None:
         yield None
         return
@@ -110,3 +125,13 @@ async def open_present_catalogue(settings: SluiceSettings) -> AsyncIterator[Cata
                 open_catalogue(database.url, fsync=settings.fsync)
             )
         yield catalogue
+
+
+def _present_file(data_dir: DataDir, *, writes: bool) -> CatalogueDatabase:
+    if not data_dir.catalogue.exists():
+        raise ConfigurationError(
+            f"SLUICE_DATA_DIR: {data_dir.root} has no catalogue; name the directory of its server"
+        )
+    path = str(data_dir.catalogue.absolute())
+    url = f"sqlite:///{path}" if writes else f"sqlite:///file:{quote(path)}?mode=ro&uri=true"
+    return CatalogueDatabase(url, "SLUICE_DATA_DIR")

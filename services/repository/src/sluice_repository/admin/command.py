@@ -43,7 +43,8 @@ def add_actions(actions: Actions) -> None:
         "upload",
         "show all that is known of an upload, and what it waits for",
         "Show the ledger's record of an upload, its parts with their leases, its chunks, object,"
-        " node and events, and what it waits for. Exits with 1 when nothing knows the upload.",
+        " node and events, and what it waits for. Exits with 1 when nothing knows the upload, or"
+        " a backend did not answer. Redis and the catalogue have to be usable at the start.",
     )
     upload.add_argument("upload_id", metavar="UPLOAD_ID", help="id of the upload")
     upload.add_argument("--parts", action="store_true", help="list stored parts too")
@@ -85,7 +86,7 @@ def add_actions(actions: Actions) -> None:
         type=_seconds,
         default=600.0,
         metavar="SECONDS",
-        help="longest wait (default: 600); 0 looks once",
+        help="longest wait (default: 600); 0 does not wait for work to end",
     )
 
 
@@ -124,7 +125,7 @@ async def _run(
                     backends, report, arguments.upload_id, all_parts=arguments.parts
                 )
             case "sweep":
-                return await sweep(settings, metrics, backends, report)
+                return await sweep(settings, metrics, backends, report, stop)
             case "verify":
                 options = VerifyOptions(
                     arguments.tenant, arguments.drive, arguments.checksum, arguments.after

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from sluice_common.process.lifecycle import output_closed
 from sluice_common.telemetry.redaction import redact
 from sluice_common.telemetry.terminal import printable
 
@@ -21,7 +22,7 @@ class Report:
         self._json_lines = json_lines
 
     def result(self, kind: str, facts: Facts, text: str = "") -> None:
-        """Write one result.
+        """Write one result. End the command when nobody reads it any more.
 
         Args:
             text: for people; by default the facts.
@@ -31,8 +32,11 @@ class Report:
             line = json.dumps({"kind": kind, **facts})
         else:
             line = printable(text or _as_text(kind, facts))
-        sys.stdout.write(redact(line) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(redact(line) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.exit(output_closed())
 
     def progress(self, text: str) -> None:
         sys.stderr.write(redact(printable(text)) + "\n")

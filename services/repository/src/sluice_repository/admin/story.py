@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sluice_core.errors import DataLoss, NotFound, SluiceError
+from sluice_core.errors import DataLoss, NotFound, SluiceError, Unavailable
 from sluice_core.ports import LedgerEvent, QueueDepth
 from sluice_core.ports.inspection import (
     InspectedNode,
@@ -32,8 +32,9 @@ _DIRECT: Final = nonce_of(direct_upload_id(""))
 
 @dataclass(slots=True)
 class Parts:
-    """Numbers of the parts of an upload, by what happens with them."""
+    """The parts of an upload, and their numbers by what happens with them."""
 
+    listed: list[InspectedPart] = field(default_factory=list)
     stored: int = 0
     filling: int = 0
     leased: list[InspectedPart] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Parts:
     first_waiting: InspectedPart | None = None
 
     def add(self, part: InspectedPart, now: float) -> None:
+        self.listed.append(part)
         if part.state is PartState.STORED:
             self.stored += 1
         elif part.state is PartState.FILLING:
@@ -82,21 +84,24 @@ class Story:
     object: ObjectInfo | None = None
     multiparts: Sequence[str] = ()
     failures: dict[str, str] = field(default_factory=dict)
-    """By the backend that did not answer: why."""
-
-
-async def parts_of(backends: AdminBackends, upload_id: str) -> AsyncIterator[InspectedPart]:
-    """Yield the parts of an upload, a page at a time."""
-    after = 0
-    while page := await backends.ledger.inspect_parts(upload_id, after, _PAGE):
-        for part in page:
-            yield part
-        after = page[-1].number
+    """By the backend that did not answer or refused: why."""
+    away: set[str] = field(default_factory=set)
+    """Those of them that did not answer."""
+    keeps_objects: bool = True
+    has_sweeper: bool = False
+    """Its server has the queue to itself, and lets no other process sweep."""
 
 
 async def tell(backends: AdminBackends, upload_id: str) -> Story:
-    """Return the story. A backend that does not answer is named in it and hides no other one."""
-    story = Story(upload_id, backends.ledger.nonce, backends.catalogue is not None)
+    """Return the story. A backend that fails now is named in it and hides no other one; those that
+    cannot be opened have ended the command before."""
+    story = Story(
+        upload_id,
+        backends.ledger.nonce,
+        backends.catalogue is not None,
+        keeps_objects=backends.keeps_objects,
+        has_sweeper=backends.queue is None,
+    )
     for name, look in (
         ("ledger", _ledger),
         ("chunks", _chunks),
@@ -109,7 +114,10 @@ async def tell(backends: AdminBackends, upload_id: str) -> Story:
                 await look(backends, story)
         except SluiceError as error:
             story.failures[name] = error.operator_message
+            if isinstance(error, Unavailable):
+                story.away.add(name)
         except TimeoutError:
+            story.away.add(name)
             story.failures[name] = f"no answer within {_CALL_SECONDS:.0f} s"
     return story
 
@@ -119,8 +127,11 @@ async def _ledger(backends: AdminBackends, story: Story) -> None:
         story.upload = await backends.ledger.inspect(story.upload_id)
     except NotFound:
         return
-    async for part in parts_of(backends, story.upload_id):
-        story.parts.add(part, story.upload.now)
+    after = 0
+    while page := await backends.ledger.inspect_parts(story.upload_id, after, _PAGE):
+        for part in page:
+            story.parts.add(part, story.upload.now)
+        after = page[-1].number
     events = await backends.ledger.upload_events(story.upload_id)
     story.ledger_events = events[:MAX_EVENTS]
 
@@ -131,7 +142,7 @@ async def _chunks(backends: AdminBackends, story: Story) -> None:
     if story.upload is None or story.upload.snapshot.ended_at is not None or chunks is None:
         return
     staged = story.staged = Staged()
-    async for part in parts_of(backends, story.upload_id):
+    for part in story.parts.listed:
         if part.state is not PartState.READY:
             continue
         plan = PartPlan(part.number, part.first_chunk, part.last_chunk)
@@ -141,12 +152,12 @@ async def _chunks(backends: AdminBackends, story: Story) -> None:
                 if staged.bytes + chunk.size > MAX_STAGED_BYTES:
                     staged.is_complete = False
                     return
-                await _read_back(backends, story.upload_id, chunk, staged)
+                await _read_back(backends, story.upload_id, plan, chunk, staged)
             after = page[-1].number
 
 
 async def _read_back(
-    backends: AdminBackends, upload_id: str, chunk: ChunkRef, staged: Staged
+    backends: AdminBackends, upload_id: str, plan: PartPlan, chunk: ChunkRef, staged: Staged
 ) -> None:
     assert backends.chunks is not None
     staged.chunks += 1
@@ -155,7 +166,23 @@ async def _read_back(
         async for _ in backends.chunks.read(upload_id, chunk):
             pass
     except DataLoss:
-        staged.lost.append(chunk.number)
+        if await _is_still_needed(backends, upload_id, plan, chunk):
+            staged.lost.append(chunk.number)
+
+
+async def _is_still_needed(
+    backends: AdminBackends, upload_id: str, plan: PartPlan, chunk: ChunkRef
+) -> bool:
+    """Return whether the ledger counts on these bytes now: a worker records a part as stored, or an
+    upload as ended, before it drops the chunks."""
+    try:
+        upload = await backends.ledger.inspect(upload_id)
+        parts = await backends.ledger.inspect_parts(upload_id, plan.number - 1, 1)
+        page = await backends.ledger.part_chunks(upload_id, plan, chunk.number - 1, 1)
+    except NotFound:
+        return False
+    is_ready = any(part.number == plan.number and part.state is PartState.READY for part in parts)
+    return upload.snapshot.ended_at is None and is_ready and chunk in page
 
 
 async def _queue(backends: AdminBackends, story: Story) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sluice_backends.discard.events import NoEvents
 from sluice_common.rpc.host import process_name
 from sluice_common.settings import SluiceSettings
@@ -15,11 +17,17 @@ from sluice_repository.settings import repository_options
 
 
 async def sweep(
-    settings: SluiceSettings, metrics: RepositoryMetrics, backends: AdminBackends, report: Report
+    settings: SluiceSettings,
+    metrics: RepositoryMetrics,
+    backends: AdminBackends,
+    report: Report,
+    stop: asyncio.Event,
 ) -> bool:
     """Do every kind of a sweeper's work once; return whether all of it succeeded.
 
-    Any number of sweepers may run beside it: every step is idempotent.
+    No kind begins once `stop` is set.
+    Any number of sweepers may run beside it: every step is idempotent. Hints at work are left out
+    for a queue that ends with this process: its server finds the work at its start.
     """
     if backends.chunks is None or backends.queue is None:
         raise ConfigurationError("the server has its queue and its chunks to itself: it sweeps")
@@ -36,7 +44,7 @@ async def sweep(
             options=repository_options(settings),
         )
     )
-    passes = await sweeper.sweep()
+    passes = await sweeper.sweep(hints=backends.queue_outlives, stop=stop)
     for swept in passes:
         report.result(
             "swept",

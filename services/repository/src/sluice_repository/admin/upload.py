@@ -7,15 +7,13 @@ from sluice_core.uploads.states import TAKES_CHUNKS
 from sluice_repository.admin.advice import advise
 from sluice_repository.admin.backends import AdminBackends
 from sluice_repository.admin.report import Fact, Report, checksum, moment
-from sluice_repository.admin.story import Story, parts_of, tell
-
-MAX_LEASED = 16
+from sluice_repository.admin.story import Story, tell
 
 
 async def show_upload(
     backends: AdminBackends, report: Report, upload_id: str, *, all_parts: bool
 ) -> bool:
-    """Write the story; return whether any backend knows the upload.
+    """Write the story; return whether a backend knows the upload, and all of them answered.
 
     Args:
         all_parts: list stored parts too, of which there may be 10,000.
@@ -24,7 +22,7 @@ async def show_upload(
     upload = story.upload
     if upload is not None:
         _show_record(report, upload)
-        await _show_parts(backends, report, story, all_parts=all_parts)
+        _show_parts(report, story, all_parts=all_parts)
         _show_bytes(report, story)
     _show_catalogue(report, story)
     for backend, reason in story.failures.items():
@@ -34,7 +32,7 @@ async def show_upload(
     report.result(
         "advice", {"text": advice.text, "runbook": advice.runbook}, f"\u2192 {advice.text}{see}"
     )
-    return upload is not None or story.node is not None
+    return (upload is not None or story.node is not None) and not story.failures
 
 
 def _show_record(report: Report, upload: InspectedUpload) -> None:
@@ -93,9 +91,7 @@ def _first_missing(upload: InspectedUpload) -> int | None:
     return None if needed == upload.snapshot.total_chunks else needed
 
 
-async def _show_parts(
-    backends: AdminBackends, report: Report, story: Story, *, all_parts: bool
-) -> None:
+def _show_parts(report: Report, story: Story, *, all_parts: bool) -> None:
     assert story.upload is not None
     parts, now = story.parts, story.upload.now
     report.result(
@@ -109,7 +105,7 @@ async def _show_parts(
             "multipart_id": story.upload.snapshot.multipart_id,
         },
     )
-    async for part in parts_of(backends, story.upload_id):
+    for part in parts.listed:
         if all_parts or part.state is not PartState.STORED:
             report.result("part", _part_facts(part, now))
     if story.upload.completion_lease is not None:

@@ -36,6 +36,9 @@ class Defect(StrEnum):
     """Its bytes were read, and are not those of the node."""
     ORPHAN = "ORPHAN"
     """No node, open upload, photo or scheduled deletion has the object."""
+    UNREADABLE = "UNREADABLE"
+    """The store cannot read its own description of an object in the drive's bucket, and so not
+    whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,12 @@ class DriveCheck:
         return defect if is_live else None
 
     async def _defect_of(self, node: Node) -> Defect | None:
-        found = await self._objects.head(node.object)
+        try:
+            found = await self._objects.head(node.object)
+        except DataLoss:
+            return Defect.DAMAGED
+        except NotFound:
+            return Defect.MISSING  # with its bucket
         if found is None:
             return Defect.MISSING
         if found.size != node.size:
@@ -144,6 +152,8 @@ class DriveCheck:
             async for block in self._objects.read(node.object, 0, node.size):
                 crc = await asyncio.to_thread(crc32c, block, crc)
                 size += len(block)
+                if self._stop.is_set():
+                    return True  # nobody asks any more: the run ends before this node
         except (DataLoss, NotFound):
             return False
         return (crc, size) == (node.crc32c, node.size)
@@ -154,7 +164,12 @@ class DriveCheck:
         prefix = f"{drive.key_prefix}{drive.tenant}/{drive.name}/"
         after, listed = "", 0
         while not self._stop.is_set():
-            page = await self._objects.list_objects(bucket, prefix, OBJECTS_PAGE, after)
+            try:
+                page = await self._objects.list_objects(bucket, prefix, OBJECTS_PAGE, after)
+            except NotFound:
+                return True  # some stores make a bucket with its first object
+            for place in page.unreadable:
+                self._add(Defect.UNREADABLE, ObjectRef(bucket, place), None, None)
             for orphan in await self._orphans(page.objects):
                 self._add(Defect.ORPHAN, orphan.ref, orphan.size, None)
             listed += len(page.objects)
@@ -171,10 +186,16 @@ class DriveCheck:
             each
             for each in objects
             # One that was deleted since it was listed was scheduled for it.
-            if each.ref not in known and await self._objects.head(each.ref) is not None
+            if each.ref not in known and await self._exists(each.ref)
         ]
 
-    def _add(self, defect: Defect, ref: ObjectRef, size: int, node: Node | None) -> None:
+    async def _exists(self, ref: ObjectRef) -> bool:
+        try:
+            return await self._objects.head(ref) is not None
+        except DataLoss:
+            return True
+
+    def _add(self, defect: Defect, ref: ObjectRef, size: int | None, node: Node | None) -> None:
         self._totals.defects[defect] += 1
         self._report.result(
             "defect",

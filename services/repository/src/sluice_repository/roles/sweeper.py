@@ -26,6 +26,7 @@ from sluice_repository.work.due_items import PAGE, walk
 from sluice_repository.work.guard import guarded
 
 _log = structlog.get_logger(__name__)
+_HINTS = "requeued"
 _HINTS_PER_PASS = 10_000
 _EXPIRY_PAGE = 5_000
 """Uploads per call. A page of newly seen uploads hides those behind it for a grace period."""
@@ -48,7 +49,7 @@ class Swept:
     kind: str
     done: int
     completed: bool
-    """False when an error ended it early; it is logged."""
+    """False when an error or a full queue ended it early, which is logged, or it did not begin."""
     failed_items: int
     """Items that could not be cleaned and are still due."""
 
@@ -68,6 +69,8 @@ class Sweeper:
         """Ready items that earlier passes hinted at and the next pass skips."""
         self._failed_items: Counter[str] = Counter()
         """By kind, since the process started."""
+        self._unfinished: set[str] = set()
+        """Kinds whose last pass left something for the next one, without an error."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep at once, because the in-process queue is empty after a crash; then once per
@@ -91,31 +94,44 @@ class Sweeper:
                 group.create_task(repeat(kinds))
             group.create_task(repeat(self._retention(), audit_retention.FULL_PASS))
 
-    async def sweep(self) -> Sequence[Swept]:
-        """Do every kind once and return what was done."""
-        return await self._sweep(
-            {
-                **self._recovery(),
-                **self._accounts(),
-                **self._reconciliation(),
-                **self._retention(),
-            }
-        )
+    async def sweep(
+        self, *, hints: bool = True, stop: asyncio.Event | None = None
+    ) -> Sequence[Swept]:
+        """Do every kind once and return what was done.
 
-    async def _sweep(self, kinds: Kinds) -> Sequence[Swept]:
+        Args:
+            stop: begin no further kind once it is set.
+            hints: also put hints at work into the queue, which are lost if it ends with the caller.
+        """
+        kinds = {
+            **self._recovery(),
+            **self._accounts(),
+            **self._reconciliation(),
+            **self._retention(),
+        }
+        if not hints:
+            del kinds[_HINTS]
+        return await self._sweep(kinds, stop)
+
+    async def _sweep(self, kinds: Kinds, stop: asyncio.Event | None = None) -> Sequence[Swept]:
         """Do one pass and return what it did.
 
         A kind that fails is logged and counted; the other kinds still run.
         """
         swept: list[Swept] = []
         for kind, sweep_kind in kinds.items():
+            if stop is not None and stop.is_set():
+                swept.append(Swept(kind, 0, completed=False, failed_items=0))
+                continue
             done, failed_before = 0, self._failed_items[kind]
+            self._unfinished.discard(kind)
             with guarded(self._deps.metrics, "sweeper", kind=kind) as guard:
                 done = await sweep_kind()
                 self._deps.metrics.swept_at.labels(kind).set(self._deps.clock())
                 self._deps.metrics.ledger.sweeps.labels(kind).inc(done)
             failed = self._failed_items[kind] - failed_before
-            swept.append(Swept(kind, done, not guard.failed, failed))
+            completed = not guard.failed and kind not in self._unfinished
+            swept.append(Swept(kind, done, completed, failed))
         return swept
 
     def _recovery(self) -> Kinds:
@@ -124,7 +140,7 @@ class Sweeper:
         The order lets one pass do most: an upload that expires in a pass is cleaned up in it.
         """
         kinds: Kinds = {
-            "requeued": self._requeue,
+            _HINTS: self._requeue,
             "expired": self._expire,
             "cleaned": self._clean_up,
             "purged": self._purge,
@@ -172,6 +188,7 @@ class Sweeper:
                     # must not keep hints from the items behind it.
                     self._hint_offset = offset + done
         except TimeoutError:
+            self._unfinished.add(_HINTS)
             _log.warning("queue.full", hints=done)
         return done
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from sluice_backends.embedded.ledger.schema import check_format
 from sluice_backends.embedded.ledger.store import SqliteStore
+from sluice_core.concurrency.cancellation import finish_despite_cancel
 from sluice_core.errors import Unavailable
 from sluice_core.ledger.budget import Budget
 from sluice_core.ledger.options import Clock, LedgerOptions
@@ -65,10 +66,22 @@ class SqliteLedgerReader(TransactionalLedger):
     async def _run(self, rule: Rule[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         call = partial(rule, self._session, *args, **kwargs)
         async with self._turn:
-            return await asyncio.to_thread(self._read, call)
+            reading = asyncio.create_task(asyncio.to_thread(self._read, call))
+            try:
+                return await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                # The thread goes on, and the turn is its own until it has ended.
+                self._connection.interrupt()
+                await finish_despite_cancel(asyncio.wait({reading}))
+                raise
+            finally:
+                if reading.done() and not reading.cancelled():
+                    reading.exception()  # seen, also where the cancellation is raised
 
     def _read(self, call: Callable[[], T]) -> T:
         with _sqlite_errors():
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")  # that of a cancelled read was interrupted
             self._connection.execute("BEGIN")
             try:
                 return call()

@@ -62,7 +62,8 @@ class LedgerInspection:
         return [_part(*fields[at : at + _FIELDS]) for at in range(0, len(fields), _FIELDS)]
 
     async def work_left(self) -> WorkLeft:
-        # In a cluster the sets may hold stale entries until the next pass of a sweeper.
+        # In a cluster the sets are updated after the upload: they may miss one that changes now,
+        # and when a process was killed in between, they are stale until the next pass of a sweeper.
         return WorkLeft(
             completing=await self._finder.count("completions"),
             with_ready_parts=await self._finder.count("parts"),

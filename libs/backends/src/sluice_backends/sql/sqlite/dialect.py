@@ -41,7 +41,7 @@ class SqliteDialect:
     """SQLite in WAL mode: readers never wait, writers take turns.
 
     Args:
-        url: a `sqlite+aiosqlite` URL that names a file.
+        url: a `sqlite+aiosqlite` URL that names a file; `mode=ro` opens one that exists for reads.
         fsync: whether a commit survives a power cut; without it, only `kill -9`.
         clock: the process's clock, which is also the database's.
     """
@@ -138,7 +138,8 @@ class SqliteDialect:
 
     async def _set_up(self, driver: aiosqlite.Connection) -> None:
         await driver.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-        await _switch_to_wal(driver)
+        if self._url.query.get("mode") != "ro":
+            await _switch_to_wal(driver)
         await driver.execute_fetchall(f"PRAGMA synchronous = {'FULL' if self._fsync else 'NORMAL'}")
         await driver.execute_fetchall("PRAGMA foreign_keys = ON")
 
