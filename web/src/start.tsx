@@ -4,6 +4,7 @@ import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { App } from "@/App";
 import { SessionProvider, USER_KEY } from "@/components/auth/session";
 import { SessionGate } from "@/components/auth/SessionGate";
+import { reportMissing } from "@/components/common/missingLanguage";
 import { Toasts } from "@/components/common/Toasts";
 import { createGalleryServices, GalleryProvider } from "@/components/gallery/services";
 import { applyTheme } from "@/design/theme";
@@ -21,7 +22,7 @@ export async function start(element: HTMLElement): Promise<void> {
   uiStore.subscribe((state, before) => {
     if (state.theme !== before.theme) applyTheme(state.theme);
     if (state.language !== before.language) {
-      void setLanguage(pickLanguage(state.language, navigator.languages));
+      void reportMissing(setLanguage(pickLanguage(state.language, navigator.languages)));
     }
   });
   const queries = new QueryClient({
@@ -43,7 +44,7 @@ export async function start(element: HTMLElement): Promise<void> {
       toaster.show({ tone: "danger", title: i18n.t("gallery.deleteFailed", { count }) });
     },
   });
-  await startI18n(uiStore.getState().language);
+  await reportMissing(startI18n(uiStore.getState().language));
   createRoot(element).render(
     <StrictMode>
       <QueryClientProvider client={queries}>
