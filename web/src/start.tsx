@@ -2,7 +2,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { App } from "@/App";
-import { SessionProvider, USER_KEY } from "@/components/auth/session";
+import { SessionProvider } from "@/components/auth/session";
 import { SessionGate } from "@/components/auth/SessionGate";
 import { reportMissing } from "@/components/common/missingLanguage";
 import { Toasts } from "@/components/common/Toasts";
@@ -15,6 +15,7 @@ import { i18n, pickLanguage, setLanguage, startI18n } from "@/lib/i18n";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
 import { Account, Uploads } from "@/Uploads";
+import { prepareUserQuery } from "@/userQuery";
 
 /** Draw the page in place of the shell. To be called once. */
 export async function start(element: HTMLElement): Promise<void> {
@@ -29,11 +30,7 @@ export async function start(element: HTMLElement): Promise<void> {
     // The client repeats what can be repeated itself.
     defaultOptions: { queries: { retry: false, staleTime: 5_000 } },
   });
-  if (firstUser !== null) {
-    queries.query({ queryKey: USER_KEY, queryFn: () => firstUser }).catch(() => {
-      // Of nobody, or of a gateway that is not there: asked again when somebody is logged in.
-    });
-  }
+  prepareUserQuery(queries, session, firstUser);
   const gallery = createGalleryServices({
     baseUrl: BASE_URL,
     session,
