@@ -16,7 +16,7 @@ import { Account, Uploads } from "./Uploads";
 const created = vi.hoisted(() => ({ engine: null as UploadEngine | null, deps: [] as unknown[] }));
 const connections = vi.hoisted(() => ({ open: [] as LiveOptions[], follow: vi.fn() }));
 const limits = vi.hoisted(() => vi.fn());
-const user = vi.hoisted(() => ({ query: {} as Partial<ReturnType<typeof useUserQuery>> }));
+const user = vi.hoisted((): { query: Partial<ReturnType<typeof useUserQuery>> } => ({ query: {} }));
 const listeners = new Set<(end: BatchEnd) => void>();
 
 vi.mock("@/lib/engine/engine", () => ({

@@ -29,8 +29,8 @@
 
   function language() {
     var wanted = [chosen.language].concat(navigator.languages || []);
-    for (var index = 0; index < wanted.length; index += 1) {
-      var found = String(wanted[index]).split("-")[0].toLowerCase();
+    for (var tag of wanted) {
+      var found = String(tag).split("-")[0].toLowerCase();
       if (Object.hasOwn(TEXTS, found)) return found;
     }
     return "en";
