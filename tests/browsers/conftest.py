@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from browsers.support.engines import Engine, Opened, open_browser
+from browsers.support.engines import Engine, Opened, SharedBrowser, shared_browser
 from browsers.support.photo_files import PhotoFiles
 from browsers.support.site import SharedServer, Site, running_site, shared_server
 from tools.backends.browsers import described
@@ -37,17 +37,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def chromium() -> AsyncIterator[Opened]:
-    """Provide a browser that tests share; each visit has a profile of its own."""
-    async with open_browser(Engine.CHROMIUM) as opened:
-        yield opened
+async def shared_chromium() -> AsyncIterator[SharedBrowser]:
+    """Keep a browser that tests share; each visit has a profile of its own."""
+    async with shared_browser(Engine.CHROMIUM) as browser:
+        yield browser
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=list(Engine))
-async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
-    """Provide each browser that Playwright drives, shared like the one above."""
-    async with open_browser(request.param) as running:
-        yield running
+async def shared_engine(request: pytest.FixtureRequest) -> AsyncIterator[SharedBrowser]:
+    """Keep each browser that Playwright drives, shared like the one above."""
+    async with shared_browser(request.param) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chromium(shared_chromium: SharedBrowser) -> Opened:
+    """Provide the shared Chromium: a crash in one test must not fail all later ones."""
+    return await shared_chromium.opened()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def opened(shared_engine: SharedBrowser) -> Opened:
+    """Provide each shared browser, as above."""
+    return await shared_engine.opened()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import { act, cleanup, render, screen, waitFor } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { beforeEach, expect, test, vi } from "vitest";
+import type { useUserQuery } from "@/components/auth/session";
 import type * as uploadApi from "@/lib/api/upload";
 import type { UploadEngine, UploadEngineDeps } from "@/lib/engine/engine";
 import type { LiveOptions, LiveUpdates } from "@/lib/websocket/types";
@@ -15,6 +16,7 @@ import { Account, Uploads } from "./Uploads";
 const created = vi.hoisted(() => ({ engine: null as UploadEngine | null, deps: [] as unknown[] }));
 const connections = vi.hoisted(() => ({ open: [] as LiveOptions[], follow: vi.fn() }));
 const limits = vi.hoisted(() => vi.fn());
+const user = vi.hoisted((): { query: Partial<ReturnType<typeof useUserQuery>> } => ({ query: {} }));
 const listeners = new Set<(end: BatchEnd) => void>();
 
 vi.mock("@/lib/engine/engine", () => ({
@@ -42,14 +44,16 @@ vi.mock("@/lib/api/upload", async (original) => ({
 }));
 vi.mock("@/components/auth/session", () => {
   const session = { baseUrl: "" };
-  const user = { userId: "ann", email: "ann@example.com" };
   return {
     useSession: () => session,
-    useCurrentUser: () => user,
+    useCurrentUser: () => user.query.data ?? null,
+    useUserQuery: () => user.query,
     useSessionState: () => "logged-in",
     useLogOut: () => () => Promise.resolve(),
   };
 });
+
+const ANN = { userId: "ann", email: "ann@example.com", createdAt: null, tenant: "a", scopes: [] };
 
 const stop = vi.fn();
 const forget = vi.fn(() => Promise.resolve());
@@ -67,6 +71,7 @@ beforeEach(async () => {
     tusAboveBytes: null,
   });
   for (const { id } of toaster.store.getState().toasts) toaster.dismiss(id);
+  user.query = { data: ANN, isError: false };
   created.engine = {
     ...createFakeUploads([]),
     onBatchEnd: (listener) => {
@@ -76,6 +81,11 @@ beforeEach(async () => {
     stop,
     forget,
   };
+  show();
+  expect(screen.getByText("the pages")).toBeTruthy();
+});
+
+function show() {
   render(
     <QueryClientProvider client={new QueryClient()}>
       <Uploads>
@@ -84,8 +94,7 @@ beforeEach(async () => {
       </Uploads>
     </QueryClientProvider>,
   );
-  expect(screen.getByText("the pages")).toBeTruthy();
-});
+}
 
 const end = (completed: number, failed: number, cancelled = 0) => {
   act(() => {
@@ -154,4 +163,21 @@ test("a session that runs out keeps the uploads", () => {
   cleanup();
   expect(stop).toHaveBeenCalledOnce();
   expect(forget).not.toHaveBeenCalled();
+});
+
+test("a page that waits for who is logged in says so", () => {
+  cleanup();
+  user.query = { isError: false };
+  show();
+  expect(screen.getByRole("status").textContent).toBe("Loading …");
+});
+
+test("who is logged in is asked for again on request after a failure", async () => {
+  cleanup();
+  const refetch = vi.fn();
+  user.query = { isError: true, refetch };
+  show();
+  expect(screen.getByRole("alert").textContent).toContain("Something went wrong");
+  await userEvent.click(screen.getByRole("button", { name: "Retry" }));
+  expect(refetch).toHaveBeenCalledOnce();
 });

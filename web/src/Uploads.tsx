@@ -3,8 +3,9 @@ import { useTranslation } from "react-i18next";
 import { useStore } from "zustand";
 import { createStore } from "zustand/vanilla";
 import { AccountMenu } from "@/components/auth/AccountMenu";
-import { useCurrentUser, useSession } from "@/components/auth/session";
-import { Shell } from "@/components/layout/Shell";
+import { useSession, useUserQuery } from "@/components/auth/session";
+import { Unreachable } from "@/components/auth/Unreachable";
+import { LoadingShell } from "@/components/layout/LoadingShell";
 import { resultText } from "@/components/layout/summaryText";
 import { UploadProvider, useUploadEngine } from "@/hooks/useUpload";
 import { useUploadLimits } from "@/hooks/useUploadLimits";
@@ -28,7 +29,8 @@ interface Running {
 /** Run the uploads of who is logged in, on every page. They stop when somebody else is. */
 export function Uploads({ children }: { readonly children: ReactNode }) {
   const session = useSession();
-  const owner = useCurrentUser()?.userId;
+  const user = useUserQuery();
+  const owner = user.data?.userId;
   const [holder] = useState(() =>
     createStore<{ readonly running: Running | null }>(() => ({ running: null })),
   );
@@ -63,7 +65,11 @@ export function Uploads({ children }: { readonly children: ReactNode }) {
 
   // A new engine draws the whole page: in slices, between which the browser answers people.
   const drawn = useDeferredValue(running);
-  if (!running || drawn !== running) return <Shell />;
+  if (owner === undefined && user.isError) {
+    // A token is here, and who has it is not known: the gateway, or one in between, failed then.
+    return <Unreachable onRetry={() => void user.refetch()} />;
+  }
+  if (!running || drawn !== running) return <LoadingShell />;
   return (
     <UploadProvider engine={running.engine}>
       <FromGateway {...running} />

@@ -3,7 +3,8 @@
  * in. Two requests, one after the other, so they must not wait for the larger download.
  */
 import { takeLoginLink } from "@/components/auth/loginLink";
-import { createSession, currentUser, type UserView } from "@/lib/api/auth";
+import { askFirstUser } from "@/firstUser";
+import { createSession, currentUser } from "@/lib/api/auth";
 import { createApi } from "@/lib/api/client";
 
 /** The page comes from the gateway itself. */
@@ -16,6 +17,4 @@ export const session = createSession({ baseUrl: BASE_URL });
 export const api = createApi(BASE_URL, session);
 
 /** Who is logged in already; null with a log-in link, which comes before any other session. */
-export const firstUser: Promise<UserView> | null = link === null ? currentUser(api) : null;
-// Whoever needs the answer handles its failure; until then it is nobody's.
-firstUser?.catch(() => undefined);
+export const firstUser = link === null ? askFirstUser(session, () => currentUser(api)) : null;

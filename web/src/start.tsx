@@ -2,8 +2,9 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { App } from "@/App";
-import { SessionProvider, USER_KEY } from "@/components/auth/session";
+import { SessionProvider } from "@/components/auth/session";
 import { SessionGate } from "@/components/auth/SessionGate";
+import { reportMissing } from "@/components/common/missingLanguage";
 import { Toasts } from "@/components/common/Toasts";
 import { createGalleryServices, GalleryProvider } from "@/components/gallery/services";
 import { applyTheme } from "@/design/theme";
@@ -14,6 +15,7 @@ import { i18n, pickLanguage, setLanguage, startI18n } from "@/lib/i18n";
 import { toaster } from "@/stores/toastStore";
 import { uiStore } from "@/stores/uiStore";
 import { Account, Uploads } from "@/Uploads";
+import { prepareUserQuery } from "@/userQuery";
 
 /** Draw the page in place of the shell. To be called once. */
 export async function start(element: HTMLElement): Promise<void> {
@@ -21,18 +23,14 @@ export async function start(element: HTMLElement): Promise<void> {
   uiStore.subscribe((state, before) => {
     if (state.theme !== before.theme) applyTheme(state.theme);
     if (state.language !== before.language) {
-      void setLanguage(pickLanguage(state.language, navigator.languages));
+      void reportMissing(setLanguage(pickLanguage(state.language, navigator.languages)));
     }
   });
   const queries = new QueryClient({
     // The client repeats what can be repeated itself.
     defaultOptions: { queries: { retry: false, staleTime: 5_000 } },
   });
-  if (firstUser !== null) {
-    queries.query({ queryKey: USER_KEY, queryFn: () => firstUser }).catch(() => {
-      // Of nobody, or of a gateway that is not there: asked again when somebody is logged in.
-    });
-  }
+  prepareUserQuery(queries, session, firstUser);
   const gallery = createGalleryServices({
     baseUrl: BASE_URL,
     session,
@@ -43,7 +41,7 @@ export async function start(element: HTMLElement): Promise<void> {
       toaster.show({ tone: "danger", title: i18n.t("gallery.deleteFailed", { count }) });
     },
   });
-  await startI18n(uiStore.getState().language);
+  await reportMissing(startI18n(uiStore.getState().language));
   createRoot(element).render(
     <StrictMode>
       <QueryClientProvider client={queries}>

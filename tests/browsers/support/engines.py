@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -106,6 +106,29 @@ async def open_browser(
                 yield Opened(engine, launched, downloads)
             finally:
                 await launched.close()
+
+
+class SharedBrowser:
+    """A browser that tests share; started again for the next test after it has crashed."""
+
+    def __init__(self, engine: Engine, stack: AsyncExitStack) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._opened: Opened | None = None
+
+    async def opened(self) -> Opened:
+        """Return the running browser."""
+        if self._opened is None or not self._opened.browser.is_connected():
+            await self._stack.aclose()
+            self._opened = await self._stack.enter_async_context(open_browser(self._engine))
+        return self._opened
+
+
+@asynccontextmanager
+async def shared_browser(engine: Engine) -> AsyncIterator[SharedBrowser]:
+    """Keep a browser from its first use until the end of the block."""
+    async with AsyncExitStack() as stack:
+        yield SharedBrowser(engine, stack)
 
 
 async def _launch(

@@ -1,15 +1,12 @@
 import { useEffect, useRef, useState, type ReactNode } from "react";
 import { useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
-import { Button } from "@/components/common/Button";
-import { EmptyState } from "@/components/common/EmptyState";
-import { WifiOff } from "@/design/icons";
-import { Shell } from "@/components/layout/Shell";
+import { LoadingShell } from "@/components/layout/LoadingShell";
 import { SessionEnded } from "@/lib/api/session";
 import { LoginPage } from "@/pages/LoginPage";
 import { toaster } from "@/stores/toastStore";
 import { LeaveProvider, useSession, useSessionState, type SessionEnd } from "./session";
-import styles from "./auth.module.css";
+import { Unreachable } from "./Unreachable";
 
 export interface SessionGateProps {
   /** Of `takeLoginLink`. It comes before a session that the browser may have. */
@@ -61,34 +58,13 @@ export function SessionGate({ link, children }: SessionGateProps) {
   if (state === "logged-out" || isLoggingIn || link !== null) {
     return <LoginPage link={link} end={end} onBusy={onBusy} />;
   }
-  if (!isUnreachable) {
-    return (
-      <Shell>
-        <span className="visually-hidden" role="status">
-          {t("common.loading")}
-        </span>
-      </Shell>
-    );
-  }
+  if (!isUnreachable) return <LoadingShell />;
   return (
-    <main className={styles["wait"]}>
-      <EmptyState
-        icon={WifiOff}
-        tone="danger"
-        title={t("common.somethingFailed")}
-        text={t("auth.network")}
-        action={
-          <Button
-            variant="primary"
-            onClick={() => {
-              setIsUnreachable(false);
-              setTries(tries + 1);
-            }}
-          >
-            {t("common.retry")}
-          </Button>
-        }
-      />
-    </main>
+    <Unreachable
+      onRetry={() => {
+        setIsUnreachable(false);
+        setTries(tries + 1);
+      }}
+    />
   );
 }

@@ -54,15 +54,19 @@ export function useSessionState(): SessionState {
 /** Of the query for who is logged in. */
 export const USER_KEY = ["user"] as const;
 
-/** Who is logged in; null while that is unknown. */
-export function useCurrentUser(): UserView | null {
+/** The query for who is logged in, which waits until somebody is. */
+export function useUserQuery() {
   const session = useSession();
   const state = useSessionState();
-  const query = useQuery({
+  return useQuery({
     queryKey: USER_KEY,
     queryFn: ({ signal }) => currentUser(createApi(session.baseUrl, session), signal),
     enabled: state === "logged-in" || state === "keyless",
     staleTime: Infinity,
   });
-  return query.data ?? null;
+}
+
+/** Who is logged in; null while that is unknown. */
+export function useCurrentUser(): UserView | null {
+  return useUserQuery().data ?? null;
 }

@@ -6,6 +6,8 @@ export interface Tab<Id extends string> {
   readonly id: Id;
   readonly label: string;
   readonly count?: string;
+  /** For readers of screens, in place of a count that is shortened. */
+  readonly exactCount?: string;
   readonly tone?: "neutral" | "danger";
 }
 
@@ -68,6 +70,11 @@ export function Tabs<Id extends string>({
             data-tab={tab.id}
             aria-selected={tab.id === selected}
             aria-controls={`${id}-panel`}
+            aria-label={
+              tab.exactCount === undefined || tab.exactCount === tab.count
+                ? undefined
+                : `${tab.label} ${tab.exactCount}`
+            }
             tabIndex={tab.id === selected ? 0 : -1}
             className={classes(styles["tab"], tab.tone === "danger" && styles["danger"])}
             onClick={() => {

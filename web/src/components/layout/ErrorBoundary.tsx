@@ -7,6 +7,8 @@ import { RotateCw, TriangleAlert } from "@/design/icons";
 interface ErrorBoundaryProps {
   /** Where the page is: what has failed is tried again elsewhere. */
   readonly path: string;
+  /** In place of what has failed; without it, the page can be reloaded. */
+  readonly failure?: ReactNode;
   readonly children: ReactNode;
 }
 
@@ -34,7 +36,8 @@ export class ErrorBoundary extends Component<ErrorBoundaryProps, ErrorBoundarySt
   }
 
   override render() {
-    return this.state.hasFailed ? <Failure /> : this.props.children;
+    if (!this.state.hasFailed) return this.props.children;
+    return this.props.failure ?? <Failure />;
   }
 }
 

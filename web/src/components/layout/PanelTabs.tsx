@@ -61,6 +61,7 @@ export function PanelTabs() {
         id,
         label: t(`panel.${id}`),
         count: format.badge(counts[id]),
+        exactCount: format.number(counts[id]),
         tone: id === "failed" && counts.failed > 0 ? "danger" : "neutral",
       }))}
       selected={selected}

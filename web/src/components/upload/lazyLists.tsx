@@ -6,8 +6,13 @@
  */
 import { Suspense, use, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
+import { useStore } from "zustand";
+import { createStore } from "zustand/vanilla";
+import { Button } from "@/components/common/Button";
+import { EmptyState } from "@/components/common/EmptyState";
 import { Skeleton } from "@/components/common/Skeleton";
 import { ErrorBoundary } from "@/components/layout/ErrorBoundary";
+import { RotateCw, TriangleAlert } from "@/design/icons";
 import type * as lists from "./lists";
 import type { SortableRowsProps } from "./SortableRows";
 import type { VirtualUploadListProps } from "./VirtualUploadList";
@@ -18,7 +23,18 @@ type Lists = typeof lists;
 let loaded: Lists | null = null;
 let loading: Promise<Lists> | null = null;
 
-/** Each render gets the same promise. A rejected one is kept, or its component would ask forever. */
+/** How often people have asked for the lists again; each list on the page tries with the others. */
+const tries = createStore(() => 0);
+
+function tryAgain(): void {
+  loading = null;
+  tries.setState((count) => count + 1, true);
+}
+
+/**
+ * Each render gets the same promise. A rejected one is kept until somebody asks again, or its
+ * component would ask forever.
+ */
 function loadLists(): Promise<Lists> {
   loading ??= import("./lists").then((found) => {
     loaded = found;
@@ -64,10 +80,33 @@ function LoadedPanelRows(props: VirtualUploadListProps) {
 
 /** Around a list alone: what is beside it, such as the drop zone, does not need it. */
 function ListBoundary({ children }: { readonly children: ReactNode }) {
+  const attempt = useStore(tries);
   return (
-    <ErrorBoundary path="">
+    <ErrorBoundary path={String(attempt)} failure={<ListFailure />}>
       <Suspense fallback={<ListSkeleton />}>{children}</Suspense>
     </ErrorBoundary>
+  );
+}
+
+/** Not a defect of the page, which sends on: a reload without a network would lose all of it. */
+function ListFailure() {
+  const { t } = useTranslation();
+  return (
+    <div role="alert">
+      <EmptyState
+        size="sm"
+        headingLevel={3}
+        tone="danger"
+        icon={TriangleAlert}
+        title={t("lists.failed")}
+        text={t("lists.failedText")}
+        action={
+          <Button variant="primary" icon={RotateCw} onClick={tryAgain}>
+            {t("common.retry")}
+          </Button>
+        }
+      />
+    </div>
   );
 }
 

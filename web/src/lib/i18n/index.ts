@@ -30,16 +30,24 @@ export function pickLanguage(chosen: string | null, wanted: readonly string[]): 
   return FALLBACK;
 }
 
-/** Load the texts of a language, and show them. Without its file, English stays. */
-export async function setLanguage(language: string): Promise<void> {
+/**
+ * Load the texts of a language, and show them. Returns whether they are shown: without its file,
+ * the language before stays.
+ */
+export async function setLanguage(language: string): Promise<boolean> {
   if (!i18next.hasResourceBundle(language, "translation")) {
     const load = files[`./locales/${language}.json`];
-    if (!load) return;
-    i18next.addResourceBundle(language, "translation", (await load()).default);
+    if (!load) return false;
+    try {
+      i18next.addResourceBundle(language, "translation", (await load()).default);
+    } catch {
+      return false;
+    }
   }
   await i18next.changeLanguage(language);
   document.documentElement.lang = language;
   document.documentElement.dir = RIGHT_TO_LEFT.has(language) ? "rtl" : "ltr";
+  return true;
 }
 
 /** Name of a language in itself, such as "Deutsch". */
@@ -48,8 +56,8 @@ export function languageName(language: string): string {
   return name.charAt(0).toLocaleUpperCase(language) + name.slice(1);
 }
 
-/** Prepare the texts; to be awaited before the first component is drawn. */
-export async function startI18n(chosen: string | null): Promise<void> {
+/** Prepare the texts; to be awaited before the first component is drawn. As `setLanguage`. */
+export async function startI18n(chosen: string | null): Promise<boolean> {
   await i18next.use(initReactI18next).init({
     lng: FALLBACK,
     fallbackLng: FALLBACK,
@@ -58,7 +66,7 @@ export async function startI18n(chosen: string | null): Promise<void> {
     showSupportNotice: false,
     react: { useSuspense: false },
   });
-  await setLanguage(pickLanguage(chosen, navigator.languages));
+  return setLanguage(pickLanguage(chosen, navigator.languages));
 }
 
 export { i18next as i18n };

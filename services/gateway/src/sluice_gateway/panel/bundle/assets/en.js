@@ -1,1 +1,1 @@
-export{j as announce,M as auth,N as chooseAgain,P as common,I as default,F as drop,L as gallery,R as language,z as live,B as nav,V as notFound,H as panel,U as phase,W as photo,G as queue,K as reasons,q as row,J as theme,Y as toasts,X as uploadPage}from"./start.js";
+export{j as announce,M as auth,N as chooseAgain,P as common,I as default,F as drop,L as gallery,R as language,z as lists,B as live,V as nav,H as notFound,U as panel,W as phase,G as photo,K as queue,q as reasons,J as row,Y as theme,X as toasts,Z as uploadPage}from"./start.js";
