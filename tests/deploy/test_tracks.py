@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
 import pytest
 from deploy.mutations import Breaking, find, put, remove
 
 from tools.deploy_checks.manifests import NAME, PART_OF, Manifest, Workload, selects
-from tools.deploy_checks.rendering import BLUE, GREEN, read_rendered
+from tools.deploy_checks.rendering import BLUE, GREEN, ROOT, read_rendered
 from tools.deploy_checks.tracks import switched, track_problems
 
 D, SERVICE = "Deployment", "Service"
@@ -16,18 +20,38 @@ def test_tracks_stand_side_by_side() -> None:
     assert list(track_problems(read_rendered(BLUE), read_rendered(GREEN))) == []
 
 
-def test_service_follows_the_patch_of_its_selector() -> None:
-    """The command of docs/delivery.md: it changes the name of the pods."""
+PAGE = ROOT / "docs" / "delivery.md"
+WAIT = re.compile(r"wait deployment/(\S+) --for=jsonpath='{.status.readyReplicas}'=\$PODS ")
+MINIMUM = re.compile(r"""patch hpa (.+) --type merge --patch '{"spec":{"minReplicas":'\$PODS'}}'""")
+SWITCH = re.compile(r"patch service gateway --type merge --patch '(.+)'")
+
+
+def switching_blocks() -> list[str]:
+    blocks = re.findall(r"^```\n(.+?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    return [block for block in blocks if SWITCH.search(block)]
+
+
+def test_documented_switches_choose_the_pods_of_one_track() -> None:
     both = [*read_rendered(BLUE), *read_rendered(GREEN)]
     selector = find(both, SERVICE, "gateway")["spec"]["selector"]
-
-    def chosen(name: str) -> list[str]:
-        patched = {**selector, NAME: name}
+    chosen = []
+    for block in switching_blocks():
+        patch: dict[str, Any] = json.loads(SWITCH.findall(block)[0])
+        patched = {"matchLabels": {**selector, **patch["spec"]["selector"]}}
         pods = [Workload(each) for each in both if each["kind"] == D]
-        return [pod.name for pod in pods if selects({"matchLabels": patched}, pod.labels)]
+        chosen.append([pod.name for pod in pods if selects(patched, pod.labels)])
+    assert chosen == [["gateway-green"], ["gateway"]]
 
-    assert chosen("gateway") == ["gateway"]
-    assert chosen("gateway-green") == ["gateway-green"]
+
+def test_documented_switches_wait_for_the_pods_that_get_the_traffic() -> None:
+    for block, target in zip(switching_blocks(), ("gateway-green", "gateway"), strict=True):
+        minimum, wait, switch = (each.search(block) for each in (MINIMUM, WAIT, SWITCH))
+        assert minimum is not None, block
+        assert wait is not None, block
+        assert switch is not None, block
+        assert minimum.start() < wait.start() < switch.start()
+        assert target in minimum[1].split()
+        assert wait[1] == target
 
 
 def test_pods_of_both_tracks_may_connect_alike() -> None:
