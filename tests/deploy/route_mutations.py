@@ -44,6 +44,21 @@ ROUTE_MUTATIONS: Final = (
     ),
     _routed(
         "routes",
+        "GRPCRoute intake: Envoy ends calls after 15 s",
+        remove("BackendTrafficPolicy", "streams"),
+    ),
+    _routed(
+        "routes",
+        "GRPCRoute repository: Envoy ends calls after 15 s",
+        put("BackendTrafficPolicy", "streams", "spec/targetRefs/1", None),
+    ),
+    _routed(
+        "routes",
+        "GRPCRoute repository: Envoy ends calls after 15 s",
+        put("BackendTrafficPolicy", "streams", "spec/timeout/http/requestTimeout", "1h"),
+    ),
+    _routed(
+        "routes",
         "HTTPRoute gateway: publishes /metrics",
         put("HTTPRoute", "gateway", "spec/rules/1", None),
     ),

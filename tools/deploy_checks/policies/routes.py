@@ -32,6 +32,8 @@ def routes(manifests: Sequence[Manifest]) -> Iterator[str]:
         yield from _tls_problems(route, manifests)
         if route["kind"] == "HTTPRoute":
             yield from _time_problems(route)
+        else:
+            yield from _call_time_problems(route, manifests)
     yield from _open_paths(manifests)
 
 
@@ -92,6 +94,18 @@ def _time_problems(route: Manifest) -> Iterator[str]:
             limits.get("backendRequest"),
         } != {"0s"}:
             yield f"{shown(route)}: a limit of time would end streams; set both to 0s"
+
+
+def _call_time_problems(route: Manifest, manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Yield a GRPCRoute, which has no limits itself, whose calls end by the limit of Envoy."""
+    limits = [
+        policy["spec"].get("timeout", {}).get("http", {}).get("requestTimeout")
+        for policy in of_kind(manifests, "BackendTrafficPolicy")
+        for target in policy["spec"]["targetRefs"]
+        if (target["kind"], target["name"]) == (route["kind"], route["metadata"]["name"])
+    ]
+    if limits != ["0s"]:
+        yield f"{shown(route)}: Envoy ends calls after 15 s; one BackendTrafficPolicy has to say 0s"
 
 
 def _open_paths(manifests: Sequence[Manifest]) -> Iterator[str]:
