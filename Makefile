@@ -165,8 +165,11 @@ check-monitoring: $(VENV)/.dev ## Run rules, alerts and dashboards on a Promethe
 	$(BIN)/python -m tools.monitoring --check
 	$(WITH_SERVICES) $(BIN)/python -m pytest tests/monitoring -m "" -n $(JOBS) --dist loadfile -o faulthandler_timeout=1000 $(ARGS)
 
+# GNU make before 4 ends at the option; macOS has 3.81.
+OUTPUT_SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
+
 check: $(VENV)/.dev ## What CI runs: style, types, layers, protos, web/, tests
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint types layers proto-check
+	@$(MAKE) --no-print-directory --jobs 2 $(OUTPUT_SYNC) lint types layers proto-check
 	@$(WEB) --where-possible test check
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory test-long

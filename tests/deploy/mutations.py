@@ -391,7 +391,9 @@ MUTATIONS: Final = (
     ),
     Mutation("labels", "lacks the labels", put(D, "intake", "metadata/labels", {})),
     Mutation("labels", "0 services have its port", remove("Service", "processor")),
-    Mutation("labels", "not those of its pods", put("Service", "intake", "metadata/labels", {})),
+    Mutation(
+        "labels", "not those of its Deployment", put("Service", "intake", "metadata/labels", {})
+    ),
     Mutation("replicas", "has 2 autoscalers", again("HorizontalPodAutoscaler", "intake", "second")),
     Mutation("replicas", "leave out replicas", put(D, "intake", "spec/replicas", 2)),
     Mutation("replicas", "neither replicas", remove("HorizontalPodAutoscaler", "intake")),

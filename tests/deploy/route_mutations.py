@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from deploy.mutations import Mutation, put, remove
+from deploy.mutations import Mutation, both, put, remove
 
+CLOSED_RULE: Final = "spec/rules/1"
 _routed = partial(Mutation, overlay="gateway-api")
 
 ROUTE_MUTATIONS: Final = (
@@ -44,8 +45,63 @@ ROUTE_MUTATIONS: Final = (
     ),
     _routed(
         "routes",
+        "GRPCRoute intake: Envoy ends calls after 15 s",
+        remove("BackendTrafficPolicy", "streams"),
+    ),
+    _routed(
+        "routes",
+        "GRPCRoute repository: Envoy ends calls after 15 s",
+        put("BackendTrafficPolicy", "streams", "spec/targetRefs/1", None),
+    ),
+    _routed(
+        "routes",
+        "GRPCRoute repository: Envoy ends calls after 15 s",
+        put("BackendTrafficPolicy", "streams", "spec/timeout/http/requestTimeout", "1h"),
+    ),
+    _routed(
+        "routes",
         "HTTPRoute gateway: publishes /metrics",
         put("HTTPRoute", "gateway", "spec/rules/1", None),
+    ),
+    _routed(
+        "routes",
+        "HTTPRoute gateway: publishes /metrics/any",
+        put("HTTPRoute", "gateway", f"{CLOSED_RULE}/matches/0/path/type", "Exact"),
+    ),
+    _routed(
+        "routes",
+        "HTTPRoute gateway: publishes /metrics",
+        put("HTTPRoute", "gateway", f"{CLOSED_RULE}/matches/0/path/value", "/metric"),
+    ),
+    _routed(
+        "routes",
+        "HTTPRoute gateway: publishes /actuator/prometheus",
+        put(
+            "HTTPRoute",
+            "gateway",
+            "spec/rules/0/matches",
+            [{}, {"path": {"type": "Exact", "value": "/actuator/prometheus"}}],
+        ),
+    ),
+    _routed(
+        "routes",
+        "HTTPRoute gateway: publishes /healthz",
+        put(
+            "HTTPRoute",
+            "gateway",
+            f"{CLOSED_RULE}/backendRefs",
+            [{"name": "unrouted", "port": 80}, {"name": "gateway", "port": 8080}],
+        ),
+    ),
+    _routed(
+        "routes",
+        "the paths of RegularExpression cannot be compared",
+        put("HTTPRoute", "gateway", f"{CLOSED_RULE}/matches/0/path/type", "RegularExpression"),
+    ),
+    Mutation(
+        "routes",
+        "Ingress gateway: publishes /metrics/any",
+        put("Ingress", "gateway", "spec/rules/0/http/paths/1/pathType", "Exact"),
     ),
     Mutation(
         "routes",
@@ -66,6 +122,17 @@ ROUTE_MUTATIONS: Final = (
         "network",
         "intake cannot connect to its issuer behind envoy-gateway-system",
         put("NetworkPolicy", "to-issuer", "spec/egress/1", None),
+    ),
+    _routed(
+        "network",
+        "intake cannot connect to its issuer behind envoy-gateway-system",
+        both(
+            put("GRPCRoute", "intake", "spec/hostnames", ["photos.example.com"]),
+            both(
+                remove("HTTPRoute", "gateway"),
+                put("NetworkPolicy", "to-issuer", "spec/egress/1", None),
+            ),
+        ),
     ),
     _routed(
         "network",

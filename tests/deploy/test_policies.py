@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from deploy.mutations import MUTATIONS, Mutation
+from deploy.mutations import MUTATIONS, Mutation, put
 from deploy.route_mutations import ROUTE_MUTATIONS
 
 from tools.deploy_checks.manifests import Manifest
-from tools.deploy_checks.policies import POLICIES
+from tools.deploy_checks.policies import POLICIES, problems
 from tools.deploy_checks.rendering import BLUE, GREEN, OVERLAYS, read_rendered
 from tools.deploy_checks.tracks import switched
 
@@ -39,6 +39,17 @@ def test_policy_reports_a_broken_manifest(read: Read, mutation: Mutation) -> Non
     mutation.breaks(manifests)
     found = list(POLICIES[mutation.policy](manifests))
     assert any(mutation.says in problem for problem in found), found
+
+
+@pytest.mark.parametrize("service", ["intake", "gateway-metrics"])
+@pytest.mark.parametrize("overlay", [BLUE, "gateway-api"])
+def test_service_without_pods_is_one_problem_and_ends_no_policy(
+    read: Read, overlay: str, service: str
+) -> None:
+    manifests: list[dict[str, Any]] = list(read(overlay))
+    put("Service", service, "spec/selector", {"app": "other"})(manifests)
+    found = list(problems(manifests))
+    assert f"services: Service {service}: selects nothing" in found
 
 
 def test_every_policy_is_broken_once() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from tools.backends.errors import ServiceError
+from tools.deploy_checks import crds
 from tools.deploy_checks.crds import strict
 from tools.deploy_checks.manifests import Manifest
 from tools.deploy_checks.rendering import read_rendered
@@ -70,6 +72,31 @@ def test_custom_resource_is_checked_by_a_named_folder(
     (problem,) = schemas.problems([scaled])
     assert "'pause' is a required property" in problem
     assert len(list(schemas.summary())) == 1
+
+
+@pytest.fixture
+def without_go(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(CRDS, raising=False)
+    monkeypatch.setattr(crds, "find_program", lambda _: None)
+    crds.schemas_of.cache_clear()
+    yield
+    crds.schemas_of.cache_clear()
+
+
+@pytest.mark.usefixtures("without_go")
+def test_pinned_schemas_are_required_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere the summary says that there was no Go to get them."""
+    route = next(each for each in read_rendered("gateway-api") if each["kind"] == "GRPCRoute")
+    monkeypatch.setenv("SLUICE_REQUIRE_SERVICES", "1")
+    with pytest.raises(ServiceError, match=r"gateway\.networking\.k8s\.io need Go"):
+        list(Schemas().problems([route]))
+    # Those that no module has stay optional.
+    assert list(Schemas().problems([manifest_of("ScaledObject", "processor")])) == []
+
+    monkeypatch.delenv("SLUICE_REQUIRE_SERVICES")
+    schemas = Schemas()
+    assert list(schemas.problems([route])) == []
+    assert any("GRPCRoute" in line for line in schemas.summary())
 
 
 def test_definition_of_a_custom_resource_becomes_strict() -> None:

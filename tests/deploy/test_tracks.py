@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
 import pytest
 from deploy.mutations import Breaking, find, put, remove
 
-from tools.deploy_checks.manifests import Manifest, Workload, selects
-from tools.deploy_checks.rendering import BLUE, GREEN, read_rendered
-from tools.deploy_checks.tracks import TRACK, switched, track_problems
+from tools.deploy_checks.manifests import NAME, PART_OF, Manifest, Workload, selects
+from tools.deploy_checks.rendering import BLUE, GREEN, ROOT, read_rendered
+from tools.deploy_checks.tracks import switched, track_problems
 
 D, SERVICE = "Deployment", "Service"
 
@@ -16,24 +20,58 @@ def test_tracks_stand_side_by_side() -> None:
     assert list(track_problems(read_rendered(BLUE), read_rendered(GREEN))) == []
 
 
-def test_service_follows_the_patch_of_its_selector() -> None:
-    """The command of docs/delivery.md: it changes the track and keeps the name."""
+PAGE = ROOT / "docs" / "delivery.md"
+WAIT = re.compile(r"wait deployment/(\S+) --for=jsonpath='{.status.readyReplicas}'=\$PODS ")
+MINIMUM = re.compile(r"""patch hpa (.+) --type merge --patch '{"spec":{"minReplicas":'\$PODS'}}'""")
+SWITCH = re.compile(r"patch service gateway --type merge --patch '(.+)'")
+
+
+def switching_blocks() -> list[str]:
+    blocks = re.findall(r"^```\n(.+?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    return [block for block in blocks if SWITCH.search(block)]
+
+
+def test_documented_switches_choose_the_pods_of_one_track() -> None:
     both = [*read_rendered(BLUE), *read_rendered(GREEN)]
     selector = find(both, SERVICE, "gateway")["spec"]["selector"]
-
-    def chosen(track: str) -> list[str]:
-        patched = {**selector, TRACK: track}
+    chosen = []
+    for block in switching_blocks():
+        patch: dict[str, Any] = json.loads(SWITCH.findall(block)[0])
+        patched = {"matchLabels": {**selector, **patch["spec"]["selector"]}}
         pods = [Workload(each) for each in both if each["kind"] == D]
-        return [pod.name for pod in pods if selects({"matchLabels": patched}, pod.labels)]
+        chosen.append([pod.name for pod in pods if selects(patched, pod.labels)])
+    assert chosen == [["gateway-green"], ["gateway"]]
 
-    assert chosen("blue") == ["gateway"]
-    assert chosen("green") == ["gateway-green"]
+
+def test_documented_switches_wait_for_the_pods_that_get_the_traffic() -> None:
+    for block, target in zip(switching_blocks(), ("gateway-green", "gateway"), strict=True):
+        minimum, wait, switch = (each.search(block) for each in (MINIMUM, WAIT, SWITCH))
+        assert minimum is not None, block
+        assert wait is not None, block
+        assert switch is not None, block
+        assert minimum.start() < wait.start() < switch.start()
+        assert target in minimum[1].split()
+        assert wait[1] == target
+
+
+def test_pods_of_both_tracks_may_connect_alike() -> None:
+    """The policies of the blue overlay select both, so that the green one brings none."""
+    both = [*read_rendered(BLUE), *read_rendered(GREEN)]
+    blue, green = (Workload(find(both, D, name)).labels for name in ("gateway", "gateway-green"))
+    chosen = [
+        (manifest["metadata"]["name"], selects(manifest["spec"]["podSelector"], blue))
+        for manifest in both
+        if manifest["kind"] == "NetworkPolicy"
+        and selects(manifest["spec"]["podSelector"], blue)
+        != selects(manifest["spec"]["podSelector"], green)
+    ]
+    assert chosen == []
 
 
 def test_after_the_switch_the_gateway_is_the_green_one() -> None:
     blue, green = read_rendered(BLUE), read_rendered(GREEN)
     after = switched(blue, green)
-    assert len(after) == len(blue) + len(green) - 4
+    assert len(after) == len(blue) + len(green) - 5
     images = {
         each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["image"]
         for each in after
@@ -47,11 +85,22 @@ def test_after_the_switch_the_gateway_is_the_green_one() -> None:
     ("says", "breaks_blue", "breaks_green"),
     [
         (
-            "Service gateway: selects gateway, gateway-green",
-            put(SERVICE, "gateway", "spec/selector", {"app.kubernetes.io/name": "gateway"}),
+            "Deployment gateway: selects gateway, gateway-green",
+            None,
+            put(D, "gateway-green", "spec/template/metadata/labels", {NAME: "gateway"}),
+        ),
+        (
+            "Service gateway: selects gateway, intake",
+            put(SERVICE, "gateway", "spec/selector", {PART_OF: "sluice"}),
             None,
         ),
-        ("the green track has no Service", None, remove(SERVICE, "gateway-green")),
+        (
+            "Service gateway-metrics-green: selects gateway",
+            None,
+            put(SERVICE, "gateway-metrics-green", "spec/selector", {NAME: "gateway"}),
+        ),
+        ("has no Service gateway-metrics-green", None, remove(SERVICE, "gateway-metrics-green")),
+        ("has no Service gateway-green", None, remove(SERVICE, "gateway-green")),
         ("the green track has no Deployment", None, remove(D, "gateway-green")),
         (
             "the green track would replace it",
@@ -65,7 +114,7 @@ def test_after_the_switch_the_gateway_is_the_green_one() -> None:
                 "PodDisruptionBudget",
                 "gateway-green",
                 "spec/selector/matchLabels",
-                {"app.kubernetes.io/name": "gateway", TRACK: "blue"},
+                {NAME: "gateway"},
             ),
         ),
         (

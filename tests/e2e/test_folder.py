@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,17 @@ def test_real_files_come_back_byte_for_byte(sluice: Sluice, tmp_path: Path, want
     assert len(sources) >= wanted, "this machine has too few files for the test"
 
     drive = f"docs-{wanted}"  # the sizes share a server
+    # Both commands end before the test does, so that a hang shows the command's output.
+    ends_at = time.monotonic() + 250
     up = sluice.ok(
-        "upload", str(folder), "--drive", drive, "--parallel", "16", "--json", timeout=400
+        "upload",
+        str(folder),
+        "--drive",
+        drive,
+        "--parallel",
+        "16",
+        "--json",
+        timeout=ends_at - time.monotonic(),
     )
     lines = up.json_lines()
     uploaded = [line for line in lines if line["status"] == "completed"]
@@ -73,7 +83,14 @@ def test_real_files_come_back_byte_for_byte(sluice: Sluice, tmp_path: Path, want
     assert all("link" in line["reason"].lower() for line in skipped)
 
     back = tmp_path / "back"
-    sluice.ok("get", f"{drive}:documents", str(back), "--recursive", "--json", timeout=400)
+    sluice.ok(
+        "get",
+        f"{drive}:documents",
+        str(back),
+        "--recursive",
+        "--json",
+        timeout=ends_at - time.monotonic(),
+    )
     returned = (
         files_below(back / "documents") if (back / "documents").is_dir() else files_below(back)
     )

@@ -57,6 +57,11 @@ async def seconds_of_fresh_upload(wire: WireClient, path: str, data: bytes) -> f
     ],
 )
 async def test_cost_per_chunk_is_constant_over_many_chunks(wire: WireClient, chunks: int) -> None:
+    """The last quarter of an upload costs less than twice what the first does, chunk by chunk.
+
+    If chunk n costs a + b n, this fails from b = 1.6 a / `chunks` on: 10,000 chunks find a cost
+    that grows by 16 % of the first chunk's with every thousand; 100,000, of the nightly run, 1.6 %.
+    """
     step = chunks // STEPS
     data = random.Random(1).randbytes(CHUNK_BYTES * 1000)
     digest = hashlib.sha256()
@@ -85,7 +90,7 @@ async def test_cost_per_chunk_is_constant_over_many_chunks(wire: WireClient, chu
     assert [answer async for answer in answers] == []
 
     first, last = median(costs[:5]), median(costs[-5:])
-    # A cost per chunk that grew linearly would make the last quarter seven times slower.
+    # A cost in proportion to n would make it seven times as much.
     assert last < first * 2, f"per chunk, of a fresh upload's: {[round(cost, 2) for cost in costs]}"
 
     status = await wire.complete(opened.upload_id)

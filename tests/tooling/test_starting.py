@@ -21,6 +21,16 @@ def test_end_of_the_process_ends_the_wait(tmp_path: Path) -> None:
         wait_for_start(process, lambda: False, log, 600.0)
 
 
+def test_process_that_has_ended_is_not_ready(tmp_path: Path) -> None:
+    """Even if something answers: another process has its port."""
+    log = tmp_path / "log"
+    log.touch()
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    process.wait()
+    with pytest.raises(RuntimeError, match="ended with code 1"):
+        wait_for_start(process, lambda: True, log, 600.0)
+
+
 def test_wait_ends_with_the_time(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.touch()

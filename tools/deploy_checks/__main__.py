@@ -24,6 +24,7 @@ from tools.deploy_checks.rendering import (
     write_rendered,
 )
 from tools.deploy_checks.schemas import Schemas
+from tools.deploy_checks.selectors import changed_selectors
 from tools.deploy_checks.tracks import switched, track_problems
 
 
@@ -59,6 +60,7 @@ def _policy_problems() -> Iterator[str]:
 
 
 def _problems(overlay: str, manifests: Sequence[Manifest]) -> Iterator[str]:
+    yield from (f"selectors: {problem}" for problem in changed_selectors(manifests))
     if overlay == GREEN:
         blue = read_rendered(BLUE)
         yield from track_problems(blue, manifests)

@@ -140,6 +140,16 @@ def selected(manifests: Sequence[Manifest], selector: Mapping[str, Any]) -> list
     return [each for each in workloads(manifests) if selects(selector, each.labels)]
 
 
+def behind(service: Manifest, manifests: Sequence[Manifest]) -> Workload | None:
+    """Return the workload of a service; None for one without pods.
+
+    The policy `services` reports selectors that select nothing, or more than one.
+    """
+    selector = service["spec"].get("selector")
+    found = selected(manifests, {"matchLabels": selector}) if selector else []
+    return found[0] if found else None
+
+
 def uses_tls(workload: Workload, manifests: Sequence[Manifest]) -> bool:
     """Return whether the servers of a workload speak TLS."""
     return "SLUICE_TLS__CERT_FILE" in environment_of(workload, manifests)

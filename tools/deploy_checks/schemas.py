@@ -17,7 +17,7 @@ import referencing
 import referencing.jsonschema
 
 from tools.backends.errors import ServiceError
-from tools.deploy_checks.crds import schemas_of
+from tools.deploy_checks.crds import SOURCES, schemas_of
 from tools.deploy_checks.manifests import Manifest, shown
 
 RELEASES: Final = ("v1.32.0", "v1.37.0")
@@ -116,6 +116,10 @@ class Schemas:
                 schema: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
                 return schema
         known = schemas_of(group)
+        if known is None and group in SOURCES and os.environ.get("SLUICE_REQUIRE_SERVICES") == "1":
+            raise ServiceError(
+                f"the schemas of {group} need Go; install it, or name them in {CRDS}"
+            )
         if known is not None and (version, kind) not in known:
             raise ServiceError(f"{group} has no {kind} in {version}")
         return None if known is None else known[version, kind]

@@ -17,11 +17,12 @@ from tools.deploy_checks.manifests import (
 )
 from tools.deploy_checks.policies.resources import quota
 
-TRACK: Final = "sluice/track"
 SUFFIX: Final = "-green"
 GATEWAY: Final = "gateway"
+SCRAPED: Final = "gateway-metrics"
 _OWN_KINDS: Final = ("Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service")
-"""What each track has for itself, besides config maps."""
+"""What each track has for itself under the name `GATEWAY`, besides config maps and `SCRAPED`."""
+_OWN: Final = frozenset({*((kind, GATEWAY) for kind in _OWN_KINDS), ("Service", SCRAPED)})
 
 
 def switched(blue: Sequence[Manifest], green: Sequence[Manifest]) -> list[Manifest]:
@@ -29,7 +30,7 @@ def switched(blue: Sequence[Manifest], green: Sequence[Manifest]) -> list[Manife
 
     So that every policy applies to it.
     """
-    found = [each for each in blue if each["kind"] not in _OWN_KINDS or name_of(each) != GATEWAY]
+    found = [each for each in blue if (each["kind"], name_of(each)) not in _OWN]
     for manifest in copy.deepcopy(list(green)):
         if manifest["kind"] in _OWN_KINDS:
             metadata = manifest["metadata"]
@@ -44,25 +45,31 @@ def switched(blue: Sequence[Manifest], green: Sequence[Manifest]) -> list[Manife
 def track_problems(blue: Sequence[Manifest], green: Sequence[Manifest]) -> Iterator[str]:
     """Yield what keeps two tracks from running side by side."""
     yield from _foreign(green)
-    for kind in _OWN_KINDS:
-        if GATEWAY + SUFFIX not in by_name(green, kind):
-            yield f"the green track has no {kind}"
+    for kind, name in sorted(_OWN):
+        if name + SUFFIX not in by_name(green, kind):
+            yield f"the green track has no {kind} {name}{SUFFIX}"
     for kind in {*_OWN_KINDS, "ConfigMap"}:
         for name in by_name(blue, kind).keys() & by_name(green, kind).keys():
             yield f"{kind} {name}: the green track would replace it"
     both = [*blue, *green]
     for manifest in of_kind(both, *_OWN_KINDS):
-        if name_of(manifest).removesuffix(SUFFIX) != GATEWAY:
-            continue
-        yield from _selector_problems(manifest, both)
+        if (manifest["kind"], _on_blue(manifest)) in _OWN:
+            yield from _selector_problems(manifest, both)
     yield from (f"both tracks: {problem}" for problem in quota(both))
 
 
 def _foreign(green: Sequence[Manifest]) -> Iterator[str]:
     for manifest in green:
-        is_gateway = manifest["kind"] in _OWN_KINDS and name_of(manifest) == GATEWAY + SUFFIX
-        if not is_gateway and manifest["kind"] != "ConfigMap":
+        is_own = (
+            name_of(manifest).endswith(SUFFIX) and (manifest["kind"], _on_blue(manifest)) in _OWN
+        )
+        if not is_own and manifest["kind"] != "ConfigMap":
             yield f"{shown(manifest)}: both tracks share it; leave it out of the green one"
+
+
+def _on_blue(manifest: Manifest) -> str:
+    """Return the name that the blue track has for it."""
+    return name_of(manifest).removesuffix(SUFFIX)
 
 
 def _selector_problems(manifest: Manifest, both: Sequence[Manifest]) -> Iterator[str]:
@@ -74,5 +81,5 @@ def _selector_problems(manifest: Manifest, both: Sequence[Manifest]) -> Iterator
     if manifest["kind"] == "Service":
         selector = {"matchLabels": selector}
     found = [each.name for each in workloads(both) if selects(selector, each.labels)]
-    if found != [name_of(manifest)]:
+    if found != [GATEWAY + SUFFIX if name_of(manifest).endswith(SUFFIX) else GATEWAY]:
         yield f"{shown(manifest)}: selects {', '.join(found) or 'nothing'}"

@@ -7,6 +7,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tools.deploy_checks.manifests import (
+    ROUTES as ROUTE_KINDS,
+)
+from tools.deploy_checks.manifests import (
     Manifest,
     Workload,
     environment_of,
@@ -20,11 +23,11 @@ INGRESS: Final = "ingress-nginx"
 """Namespace of the ingress controller."""
 ROUTES: Final = "envoy-gateway-system"
 """Namespace of the proxies that serve routes of the Gateway API."""
-DOORS: Final[Mapping[str, tuple[str, int]]] = {
-    INGRESS: ("Ingress", 443),
-    ROUTES: ("HTTPRoute", 10443),
+DOORS: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
+    INGRESS: (("Ingress",), 443),
+    ROUTES: (ROUTE_KINDS, 10443),
 }
-"""Namespaces through which strangers come: the kind that publishes there, the port of HTTPS."""
+"""Namespaces through which strangers come: the kinds that publish there, the port of HTTPS."""
 Arrow = tuple[str, str]
 """Who connects to what: `intake`, `repository-api:50052`. What is outside has a word of its own."""
 CALLS: Final[frozenset[Arrow]] = frozenset(
@@ -207,8 +210,8 @@ def _issuer_problems(
         issuer = urlsplit(environment.get("SLUICE_AUTH__ISSUER", "")).hostname
         if workload.service not in ("intake", "repository"):
             continue
-        for door, (kind, port) in DOORS.items():
-            if issuer not in _hosts(manifests, kind):
+        for door, (kinds, port) in DOORS.items():
+            if issuer not in _hosts(manifests, kinds):
                 continue
             if not any(
                 _has_port(rule, port) and door in map(_namespace_of, rule.get("to") or [])
@@ -217,10 +220,10 @@ def _issuer_problems(
                 yield f"{workload.name} cannot connect to its issuer behind {door}"
 
 
-def _hosts(manifests: Sequence[Manifest], kind: str) -> set[str]:
-    """Return the names that the manifests of a kind publish."""
+def _hosts(manifests: Sequence[Manifest], kinds: Sequence[str]) -> set[str]:
+    """Return the names that the manifests of these kinds publish."""
     found: set[str] = set()
-    for manifest in of_kind(manifests, kind):
+    for manifest in of_kind(manifests, *kinds):
         spec = manifest["spec"]
         found |= set(spec.get("hostnames", []))
         found |= {rule["host"] for rule in spec["rules"] if "host" in rule}
@@ -246,7 +249,7 @@ def _entry_problems(
                 ports = [port for port in workload.ports.values() if _has_port(rule, port)]
                 found.setdefault(name, set()).update(f"{workload.name}:{port}" for port in ports)
     active = {"clients"}
-    active |= {door for door, (kind, _) in DOORS.items() if any(of_kind(manifests, kind))}
+    active |= {door for door, (kinds, _) in DOORS.items() if any(of_kind(manifests, *kinds))}
     if any(of_kind(manifests, "ServiceMonitor")):
         active.add("monitoring")
     for name, targets in sorted(found.items()):

@@ -144,5 +144,6 @@ def _scrape_problems(workload: Workload, manifests: Sequence[Manifest]) -> Itera
         yield f"{workload.shown}: {len(found)} services have its port `{METRICS}`"
     for service in found:
         given = service["metadata"].get("labels", {})
-        if given.get(NAME) != workload.labels.get(NAME) or given.get(PART_OF) != OURS:
-            yield f"{shown(service)}: its labels are not those of its pods"
+        of_workload = workload.manifest["metadata"].get("labels", {})
+        if given.get(NAME) != of_workload.get(NAME) or given.get(PART_OF) != OURS:
+            yield f"{shown(service)}: its labels are not those of its {workload.kind}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from tools.deploy_checks.manifests import (
     ROUTES,
     Manifest,
     Workload,
+    behind,
     by_name,
     of_kind,
-    selected,
     shown,
     uses_tls,
 )
@@ -32,6 +33,8 @@ def routes(manifests: Sequence[Manifest]) -> Iterator[str]:
         yield from _tls_problems(route, manifests)
         if route["kind"] == "HTTPRoute":
             yield from _time_problems(route)
+        else:
+            yield from _call_time_problems(route, manifests)
     yield from _open_paths(manifests)
 
 
@@ -78,41 +81,101 @@ def _backends(route: Manifest) -> set[str]:
 
 
 def _workload_behind(service: str, manifests: Sequence[Manifest]) -> Workload | None:
-    """Return the workload of a service; None for one without pods."""
+    """Return the workload of a service; None for one without pods, or that does not exist."""
     manifest = by_name(manifests, "Service").get(service)
-    selector = None if manifest is None else manifest["spec"].get("selector")
-    return selected(manifests, {"matchLabels": selector})[0] if selector else None
+    return None if manifest is None else behind(manifest, manifests)
 
 
 def _time_problems(route: Manifest) -> Iterator[str]:
     for rule in route["spec"]["rules"]:
         limits = rule.get("timeouts", {})
-        if any(match["path"]["value"] == "/" for match in rule["matches"]) and {
+        if any(_path_of(match)[1] == "/" for match in rule.get("matches", [{}])) and {
             limits.get("request"),
             limits.get("backendRequest"),
         } != {"0s"}:
             yield f"{shown(route)}: a limit of time would end streams; set both to 0s"
 
 
+def _call_time_problems(route: Manifest, manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Yield a GRPCRoute, which has no limits itself, whose calls end by the limit of Envoy."""
+    limits = [
+        policy["spec"].get("timeout", {}).get("http", {}).get("requestTimeout")
+        for policy in of_kind(manifests, "BackendTrafficPolicy")
+        for target in policy["spec"]["targetRefs"]
+        if (target["kind"], target["name"]) == (route["kind"], route["metadata"]["name"])
+    ]
+    if limits != ["0s"]:
+        yield f"{shown(route)}: Envoy ends calls after 15 s; one BackendTrafficPolicy has to say 0s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A path of one host, and the services to which it leads."""
+
+    is_exact: bool
+    path: str
+    services: tuple[str, ...]
+
+    def matches(self, path: str) -> bool:
+        """Return whether it does; prefixes are compared by elements of the path."""
+        return path == self.path or (not self.is_exact and _is_below(path, self.path))
+
+
+_EXACT: Final = "Exact"
+_PREFIX: Final = ("PathPrefix", "Prefix")
+
+
 def _open_paths(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Yield paths for the cluster alone that a published host serves. The longest prefix wins."""
+    """Yield paths for the cluster alone that a published host serves.
+
+    What matches exactly wins, then the longest prefix.
+    """
     for manifest in of_kind(manifests, "HTTPRoute", "Ingress"):
-        prefixes = dict(_prefixes(manifest))
-        behind = _workload_behind(prefixes.get("/", ""), manifests)
-        if behind is None or behind.service != "gateway":
-            continue
-        for path in CLOSED:
-            longest = max((each for each in prefixes if path.startswith(each)), key=len)
-            if _workload_behind(prefixes[longest], manifests) is not None:
-                yield f"{shown(manifest)}: publishes {path}"
+        for found in _rules_by_host(manifest):
+            rules = []
+            for kind, path, names in found:
+                if kind == _EXACT or kind in _PREFIX:
+                    rules.append(_Rule(kind == _EXACT, path, names))
+                else:
+                    yield f"{shown(manifest)}: {path}: the paths of {kind} cannot be compared"
+            for closed in CLOSED:
+                below = {rule.path for rule in rules if _is_below(rule.path, closed)}
+                for path in sorted({closed, f"{closed}/any", *below}):
+                    if _leads_to_gateway(rules, path, manifests):
+                        yield f"{shown(manifest)}: publishes {path}"
 
 
-def _prefixes(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield the prefixes of paths with the service of each."""
+def _leads_to_gateway(rules: Sequence[_Rule], path: str, manifests: Sequence[Manifest]) -> bool:
+    matching = [rule for rule in rules if rule.matches(path)]
+    if not matching:
+        return False
+    winner = max(matching, key=lambda rule: (rule.is_exact, len(rule.path)))
+    found = [_workload_behind(name, manifests) for name in winner.services]
+    return any(each is not None and each.service == "gateway" for each in found)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path.startswith(prefix.rstrip("/") + "/")
+
+
+def _path_of(match: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the type and the value of a match of an HTTPRoute, with the defaults of its API."""
+    path = match.get("path", {})
+    return path.get("type", "PathPrefix"), path.get("value", "/")
+
+
+def _rules_by_host(manifest: Manifest) -> Iterator[list[tuple[str, str, tuple[str, ...]]]]:
+    """Yield type, path and services of the rules of each host."""
+    if manifest["kind"] == "HTTPRoute":
+        yield [
+            (*_path_of(match), tuple(each["name"] for each in rule.get("backendRefs", [])))
+            for rule in manifest["spec"]["rules"]
+            for match in rule.get("matches", [{}])
+        ]
+        return
+    hosts: dict[str | None, list[tuple[str, str, tuple[str, ...]]]] = {}
     for rule in manifest["spec"]["rules"]:
-        if manifest["kind"] == "Ingress":
-            for path in rule["http"]["paths"]:
-                yield path["path"], path["backend"]["service"]["name"]
-        else:
-            for match in rule["matches"]:
-                yield match["path"]["value"], rule["backendRefs"][0]["name"]
+        for path in rule["http"]["paths"]:
+            entry = (path["pathType"], path["path"], (path["backend"]["service"]["name"],))
+            hosts.setdefault(rule.get("host"), []).append(entry)
+    yield from hosts.values()

@@ -9,10 +9,10 @@ from tools.deploy_checks.manifests import (
     METRICS,
     Manifest,
     Workload,
+    behind,
     by_name,
     of_kind,
     our_workloads,
-    selected,
     selects,
     shown,
     uses_tls,
@@ -42,7 +42,9 @@ def transport(manifests: Sequence[Manifest]) -> Iterator[str]:
         if backend["name"] not in known:
             continue  # reported by `services`
         service = known[backend["name"]]
-        (workload,) = selected(manifests, {"matchLabels": service["spec"]["selector"]})
+        workload = behind(service, manifests)
+        if workload is None:
+            continue  # reported by `services`
         wanted = "GRPC" if backend["port"].get("name") == "grpc" else "HTTP"
         wanted += "S" if uses_tls(workload, manifests) else ""
         if ingress["metadata"]["annotations"].get(_PROTOCOL) != wanted:
@@ -76,7 +78,9 @@ def _certificate_problems(workload: Workload, manifests: Sequence[Manifest]) -> 
 def _monitor_problems(
     monitor: Manifest, service: Manifest, manifests: Sequence[Manifest]
 ) -> Iterator[str]:
-    (workload,) = selected(manifests, {"matchLabels": service["spec"]["selector"]})
+    workload = behind(service, manifests)
+    if workload is None:
+        return  # reported by `services`
     is_tls = uses_tls(workload, manifests)
     for endpoint in monitor["spec"]["endpoints"]:
         if endpoint["port"] not in {port.get("name") for port in service["spec"]["ports"]}:
