@@ -43,7 +43,7 @@ def test_documented_switches_choose_the_pods_of_one_track() -> None:
     assert chosen == [["gateway-green"], ["gateway"]]
 
 
-def test_documented_switches_wait_for_the_pods_that_get_the_traffic() -> None:
+def test_documented_switches_wait_for_the_pods_that_take_over() -> None:
     for block, target in zip(switching_blocks(), ("gateway-green", "gateway"), strict=True):
         minimum, wait, switch = (each.search(block) for each in (MINIMUM, WAIT, SWITCH))
         assert minimum is not None, block

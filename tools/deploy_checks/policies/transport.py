@@ -42,11 +42,11 @@ def transport(manifests: Sequence[Manifest]) -> Iterator[str]:
         if backend["name"] not in known:
             continue  # reported by `services`
         service = known[backend["name"]]
-        workload = behind(service, manifests)
-        if workload is None:
+        target = behind(service, manifests)
+        if target is None:
             continue  # reported by `services`
         wanted = "GRPC" if backend["port"].get("name") == "grpc" else "HTTP"
-        wanted += "S" if uses_tls(workload, manifests) else ""
+        wanted += "S" if uses_tls(target, manifests) else ""
         if ingress["metadata"]["annotations"].get(_PROTOCOL) != wanted:
             yield f"{shown(ingress)}: its backend speaks {wanted}"
 
