@@ -13,7 +13,6 @@ from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 
-import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -34,17 +33,6 @@ settings.register_profile(
     "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """End the measurement that a worker of xdist has begun because it is a subprocess.
-
-    pytest-cov measures workers itself. Beneath its measurement this one would go on, at the same
-    cost, while a test pauses that one (`no_cover`).
-    """
-    inherited = getattr(coverage.process_startup, "coverage", None)
-    if hasattr(config, "workerinput") and inherited is not None:
-        inherited.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
