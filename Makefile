@@ -163,7 +163,7 @@ test-model: $(VENV)/.dev ## Run the ledger's model test and the request fuzzer w
 
 check-monitoring: $(VENV)/.dev ## Run rules, alerts and dashboards on a Prometheus that scrapes Sluice under load
 	$(BIN)/python -m tools.monitoring --check
-	$(WITH_SERVICES) $(BIN)/python -m pytest tests/monitoring -m "" -n $(JOBS) --dist worksteal -o faulthandler_timeout=1000 $(ARGS)
+	$(WITH_SERVICES) $(BIN)/python -m pytest tests/monitoring -m "" -n $(JOBS) --dist loadfile -o faulthandler_timeout=1000 $(ARGS)
 
 check: $(VENV)/.dev lint types layers proto-check ## What CI runs: style, types, layers, protos, web/, tests
 	@$(WEB) --where-possible test check

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import pytest_asyncio
 
 from support.missing import missing
+from support.watched_fleet import WatchedFleet, watched_fleet
 from tools.backends.errors import ServiceError
 from tools.backends.monitoring import need_program
 
@@ -24,8 +26,24 @@ def program() -> Callable[[str], str]:
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prometheus_programs(program: Callable[[str], str]) -> None:
     """Need Prometheus and Alertmanager."""
     program("prometheus")
     program("alertmanager")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def started_fleet(
+    prometheus_programs: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[WatchedFleet]:
+    """Every service on real backends, once for all tests of a module."""
+    async with watched_fleet(tmp_path_factory.mktemp("fleet")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fleet(started_fleet: WatchedFleet) -> AsyncIterator[WatchedFleet]:
+    """The fleet, without the faults of a test before."""
+    yield started_fleet
+    await started_fleet.mend()

@@ -1,17 +1,16 @@
 """Runbooks followed for real: a fault is injected, its alert fires, the page's commands mend it."""
 
 # `for` of the alerts is a second here; their conditions are the real ones. Those that need services
-# are in test_service_runbooks.py.
+# are in the other files of this folder; docs/runbooks/README.md has a table of all alerts.
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,6 @@ from support.redis_server import RedisServer, binary, replicated
 from support.server import StandaloneServer
 from support.waiting import until
 from support.wire import CHANNEL_OPTIONS, WireClient, cut
-from tools.monitoring import rules
 from tools.monitoring.files import PROMETHEUS
 
 MIB: Final = 1024 * 1024
@@ -262,18 +260,3 @@ def damage(redis: RedisServer, upload_id: str) -> None:
         block = client.lindex(key, 0)
         assert isinstance(block, bytes)
         client.lset(key, 0, bytes([block[0] ^ 1]) + block[1:])
-
-
-def test_runbooks_index_lists_what_was_followed() -> None:
-    """docs/runbooks/README.md claims no more than these tests show."""
-    index = (ROOT / "docs" / "runbooks" / "README.md").read_text(encoding="utf-8")
-    tests = sorted(Path(__file__).parent.glob("test_*runbooks.py"))
-    source = "".join(path.read_text(encoding="utf-8") for path in tests)
-    shown = set(re.findall(r'await fires\(watching, "(\w+)"\)', source))
-    assert set(_followed(index)) == shown
-    assert shown <= {alert.name for alert in rules.all_alerts()}
-
-
-def _followed(index: str) -> Sequence[str]:
-    section = index.partition("## Followed\n")[2]
-    return [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]

@@ -66,6 +66,6 @@ async def test_store_that_is_back_closes_the_breaker(tmp_path: Path) -> None:
             upload_id = await stage.send("file", CONTENT)
             await fires(watching, "SluiceStoreBreakerOpen")
             line.heal()
-            await ends(watching, "SluiceStoreBreakerOpen", BREAKER_SECONDS)
+            await ends(watching, "SluiceStoreBreakerOpen", seconds=BREAKER_SECONDS)
         await stage.completed(upload_id, len(CONTENT), SECONDS)
         await stage.judge()

@@ -10,6 +10,7 @@ from typing import Final
 
 from bench import gates
 from support.clone import ROOT
+from tools.monitoring import rules
 
 PAGE: Final = ROOT / "docs" / "panel.md"
 SECTION: Final = "## What was asked for, and its tests\n"
@@ -28,6 +29,11 @@ FEWEST_ITEMS: Final = 102
 GATEWAY_PAGE: Final = ROOT / "docs" / "gateway.md"
 GATEWAY_SECTION: Final = "## What was asked for, and its proof\n"
 FEWEST_GATEWAY_ITEMS: Final = 48
+RUNBOOKS: Final = ROOT / "docs" / "runbooks" / "README.md"
+RUNBOOKS_SECTION: Final = "## Followed\n"
+ALERT_ROW: Final = re.compile(
+    r"^\| `(?P<alert>Sluice\w+)` \| .+ \| (?P<proofs>.+) \|$", re.MULTILINE
+)
 
 
 def file_of(name: str) -> Path:
@@ -62,6 +68,20 @@ def missing(text: str) -> list[str]:
     ]
 
 
+def waits_for(proof: re.Match[str], alert: str) -> bool:
+    """Return whether a test waits until this alert fires."""
+    tree = ast.parse(file_of(proof["file"]).read_text(encoding="utf-8"))
+    return any(
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "fires"
+        and alert in {each.value for each in call.args if isinstance(each, ast.Constant)}
+        for test in tree.body
+        if isinstance(test, ast.AsyncFunctionDef) and test.name == proof["test"]
+        for call in ast.walk(test)
+    )
+
+
 def proofs(page: Path = PAGE, section: str = SECTION) -> str:
     _, found, text = page.read_text(encoding="utf-8").partition(section)
     assert found
@@ -89,6 +109,20 @@ def test_every_item_of_the_gateway_has_a_proof() -> None:
     rows = ROW.findall(text)
     assert len(rows) >= FEWEST_GATEWAY_ITEMS
     unproven = [item for item, cell in rows if not (PROOF.search(cell) or GATE.search(cell))]
+    assert unproven == []
+
+
+def test_every_alert_has_a_followed_runbook() -> None:
+    """Each test that the table names injects a fault and waits for the alert."""
+    text = proofs(RUNBOOKS, RUNBOOKS_SECTION)
+    assert missing(text) == []
+    rows = {row["alert"]: list(PROOF.finditer(row["proofs"])) for row in ALERT_ROW.finditer(text)}
+    assert sorted(rows) == sorted(alert.name for alert in rules.all_alerts())
+    unproven = [
+        alert
+        for alert, named in rows.items()
+        if not named or not all(waits_for(proof, alert) for proof in named)
+    ]
     assert unproven == []
 
 

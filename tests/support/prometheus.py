@@ -7,7 +7,6 @@ import math
 import re
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,6 +19,7 @@ from typing import Any, Final
 import yaml
 
 from support.redis_server import free_port
+from support.starting import wait_for_start
 from support.waiting import until
 from tools.backends.monitoring import need_program
 
@@ -29,13 +29,34 @@ ALERT_SECONDS: Final = 60.0
 SCRAPE: Final = "1s"
 SHORT_WAIT: Final = "1s"
 """`for` of alerts whose fault a test injects; promtool tests the real ones."""
+WINDOW: Final = "20s"
+SHORTENED: Final = {
+    "SluiceRoleErrors": ("[15m]", f"[{WINDOW}]"),
+    "SluiceJobsDeferred": ("[5m]", f"[{WINDOW}]"),
+    "SluiceSweeperItemsFail": ("[5m]", f"[{WINDOW}]"),
+    "SluiceQuotaDrift": ("[2h]", f"[{WINDOW}]"),
+    "SluiceEventsOld": ("> 300", "> 20"),
+    "SluiceSweeperBehind": ("> 1800", "> 20"),
+}
+"""Times in conditions that `prometheus(shorten=True)` replaces, by alert. The windows of recorded
+rates become `WINDOW` too. All other bounds stay real; promtool tests the real times."""
+_RANGE: Final = re.compile(r"\[\w+\]")
 
 
 class Prometheus:
     """A running server; `query` and `alerts` ask its API."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, configure: Callable[[Mapping[str, Sequence[str]]], None]) -> None:
         self._url = url
+        self._configure = configure
+
+    def scrape_only(self, targets: Mapping[str, Sequence[str]]) -> None:
+        """Replace the targets, as a service discovery does."""
+        self._configure(targets)
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self._url}/-/reload", method="POST"), timeout=30
+        ):
+            pass
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return the series of an instant query. Raise AssertionError with its error."""
@@ -76,6 +97,8 @@ def prometheus(
     rule_files: Sequence[Path] = (),
     alertmanager: str | None = None,
     with_tls: Sequence[str] = (),
+    *,
+    shorten: bool = False,
 ) -> Iterator[Prometheus]:
     """Run Prometheus inside the block, and wait until it has scraped every target.
 
@@ -84,40 +107,55 @@ def prometheus(
         rule_files: evaluated every second, with `for` shortened.
         alertmanager: its address.
         with_tls: jobs whose targets answer by TLS.
+        shorten: shorten times inside conditions too (`SHORTENED`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     configuration = folder / "prometheus.yaml"
-    rules = [_hurried(path, folder) for path in rule_files]
-    configuration.write_text(
-        _configuration(targets, rules, alertmanager, with_tls), encoding="utf-8"
-    )
+    rules = [_hurried(path, folder, shorten=shorten) for path in rule_files]
+
+    def configure(targets: Mapping[str, Sequence[str]]) -> None:
+        text = _configuration(targets, rules, alertmanager, with_tls)
+        configuration.write_text(text, encoding="utf-8")
+
+    configure(targets)
     url = f"http://127.0.0.1:{port}"
     command = [
         need_program("prometheus"),
         f"--config.file={configuration}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-lifecycle",
         "--log.level=warn",
     ]
-    with _process(command, folder / "prometheus.log", lambda: _is_ready(f"{url}/-/ready")):
-        server = Prometheus(url)
-        expected = sum(map(len, targets.values()))
-        _wait(
-            lambda: sum(value == 1 for value in server.values("up")) == expected,
-            "every target was scraped",
-        )
+    server = Prometheus(url, configure)
+    expected = sum(map(len, targets.values()))
+
+    def has_scraped_all() -> bool:
+        if not _is_ready(f"{url}/-/ready"):
+            return False
+        return sum(value == 1 for value in server.values("up")) == expected
+
+    with _process(command, folder / "prometheus.log", has_scraped_all):
         yield server
 
 
-async def fires(server: Prometheus, alert: str, seconds: float = ALERT_SECONDS) -> None:
-    """Wait until an alert fires."""
-    await until(lambda: alert in server.firing(), seconds, f"{alert} fires")
+async def fires(server: Prometheus, *alerts: str, seconds: float = ALERT_SECONDS) -> None:
+    """Wait until each of these alerts has been seen firing, at the same time or not."""
+    unseen = set(alerts)
+
+    def all_seen() -> bool:
+        unseen.difference_update(server.firing())
+        return not unseen
+
+    await until(all_seen, seconds, f"{', '.join(alerts)}: all fire")
 
 
-async def ends(server: Prometheus, alert: str, seconds: float = ALERT_SECONDS) -> None:
-    """Wait until an alert does not fire any more."""
-    await until(lambda: alert not in server.firing(), seconds, f"{alert} ends")
+async def ends(server: Prometheus, *alerts: str, seconds: float = ALERT_SECONDS) -> None:
+    """Wait until none of these alerts fires, any more or at all."""
+    await until(
+        lambda: not server.firing().intersection(alerts), seconds, f"{', '.join(alerts)}: all end"
+    )
 
 
 class Webhook:
@@ -181,14 +219,23 @@ def _configuration(
     return text
 
 
-def _hurried(path: Path, folder: Path) -> Path:
-    """Copy rules, with a short interval and a short `for`: the conditions stay as they are."""
+def _hurried(path: Path, folder: Path, *, shorten: bool) -> Path:
+    """Copy rules, with a short interval and a short `for`.
+
+    The conditions stay as they are, unless `shorten`.
+    """
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     for group in document["groups"]:
         group["interval"] = SCRAPE
         for rule in group["rules"]:
             if "for" in rule:
                 rule["for"] = SHORT_WAIT
+            if shorten and "record" in rule:
+                rule["expr"] = _RANGE.sub(f"[{WINDOW}]", rule["expr"])
+            if shorten and rule.get("alert") in SHORTENED:
+                long, short = SHORTENED[rule["alert"]]
+                assert rule["expr"].count(long) == 1, rule
+                rule["expr"] = rule["expr"].replace(long, short)
     copy = folder / path.name
     copy.write_text(yaml.safe_dump(document), encoding="utf-8")
     return copy
@@ -201,12 +248,7 @@ def _process(command: Sequence[str], log: Path, is_ready: Callable[[], bool]) ->
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-
-        def started() -> bool:
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            return is_ready()
-
-        _wait(started, f"{command[0]} is ready")
+        wait_for_start(process, is_ready, log, START_SECONDS)
         yield
     finally:
         process.terminate()
@@ -263,10 +305,3 @@ def _is_ready(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _wait(check: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not check():
-        assert time.monotonic() < deadline, f"not within {START_SECONDS:g} s: {what}"
-        time.sleep(0.1)
